@@ -1,0 +1,75 @@
+"""The command line: which commands there are, and what becomes of errors."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from diffcli import __version__
+from diffcli.commands.sample import sample
+from diffcli.commands.train import train
+from diffcli.errors import DiffcliError
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands whose known errors are one line on stderr and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
+        """Run, report, and leave the process with the code that says how it went."""
+        try:
+            code = super().main(args, **{**options, "standalone_mode": False})
+        except (DiffcliError, typer.TyperException) as error:
+            message = error.format_message() if isinstance(error, typer.TyperException) else error
+            _fail(str(message), error.exit_code, error)
+        except typer.Abort as error:
+            _fail("interrupted", 130, error)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                # The reader of stdout has gone; flushing at exit must not complain again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
+            where = f": {error.filename}" if error.filename else ""
+            _fail(f"{error.strerror or error}{where}", 1, error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, error: BaseException) -> None:
+    if os.environ.get("DIFFCLI_DEBUG") == "1":
+        raise error
+    print("diffcli: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"diffcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def diffcli(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Train, sample and open up class-conditional diffusion models of small images."""
+
+
+app.command()(train)
+app.command()(sample)

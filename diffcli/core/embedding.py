@@ -1,0 +1,51 @@
+"""The sinusoidal embedding of the timestep (Vaswani et al. 2017, section 3.5)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SinusoidalPositionEmbedding(nn.Module):
+    """Map timesteps to vectors of sines and cosines at log-spaced frequencies.
+
+    With ``half = dim / 2`` and ``i = 0 .. half - 1``::
+
+        frequency_i = exp(-i * log(max_period) / (half - 1))
+        embedding   = [sin(t * frequency_0), ..., cos(t * frequency_0), ...]
+
+    so the first pair turns once every ``2 pi`` timesteps and the last one every
+    ``2 pi * max_period``.  ``dim = 2`` leaves a single pair, at frequency 1.
+
+    Args:
+        dim: width of the embedding; even and positive.
+        max_period: ratio of the longest wavelength to the shortest; above 1.
+
+    Raises:
+        ValueError: if ``dim`` is odd or not positive, or ``max_period`` is not above 1.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, max_period: float = 10_000.0) -> None:
+        super().__init__()
+        if dim <= 0 or dim % 2:
+            raise ValueError(f"the embedding's dim must be even and positive, not {dim}")
+        if not (max_period > 1 and math.isfinite(max_period)):
+            raise ValueError(f"max_period must be a finite number above 1, not {max_period}")
+        self.dim = dim
+        self.max_period = max_period
+        half = dim // 2
+        exponents = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
+        frequencies = torch.exp(-math.log(max_period) * exponents)
+        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+
+    @property
+    def wavelengths(self) -> Tensor:
+        """Timesteps per full turn of each of the ``dim / 2`` pairs, float32 ``(dim / 2,)``."""
+        return 2 * math.pi / self.frequencies
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Embed timesteps ``(B,)`` of any numeric type as float32 ``(B, dim)``."""
+        angles = t.float()[:, None] * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,0 +1,104 @@
+"""Samplers: from noise to images along a plan of timesteps.
+
+Each is a generator over the pairs ``(t, s)`` of a plan (see ``schedule.step_plan``) that
+yields after every step, so that a caller can show the way as well as the end of it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffcli.core.denoiser import Estimate
+from diffcli.core.schedule import NoiseSchedule, Variance
+
+SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+
+DenoiserFunction = Callable[[Tensor, Tensor], Estimate]
+"""``(x_t, t)`` to an estimate; ``t`` is ``(1,)``, the same for all images."""
+
+Plan = Sequence[tuple[int, int]]
+
+
+class Step(NamedTuple):
+    """One step of a sampler: from timestep ``t`` to ``s``, -1 meaning clean."""
+
+    t: int
+    s: int
+    x: Tensor
+    """The images at ``s``, ``(B, C, H, W)``."""
+    x0: Tensor
+    """The estimate of the clean images that the step was made with, like ``x``."""
+
+
+def ddpm(
+    denoise: DenoiserFunction,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    plan: Plan,
+    draw_noise: Callable[[], Tensor],
+    variance: Variance = "beta",
+) -> Iterator[Step]:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2), one timestep at a time.
+
+    Args:
+        denoise: the denoiser, label and guidance already given.
+        schedule: the process that it was trained on.
+        x: noise ``(B, C, H, W)`` at the first timestep of the plan.
+        plan: pairs ``(t, t - 1)``.
+        draw_noise: returns fresh standard normal noise like ``x``.
+        variance: that of a step, see ``NoiseSchedule.step``.
+
+    Raises:
+        ValueError: if the plan skips timesteps, for which algorithm 2 has no formula.
+    """
+    if any(s != t - 1 for t, s in plan):
+        raise ValueError("ancestral sampling visits every timestep; use ddim or dpmpp to skip some")
+    for t, s in plan:
+        at = torch.full((1,), t, device=x.device)
+        estimate = denoise(x, at)
+        x = schedule.step(x, estimate.epsilon, at, draw_noise() if t else x, variance)
+        yield Step(t, s, x, estimate.x0)
+
+
+def ddim(
+    denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+) -> Iterator[Step]:
+    """Deterministic sampling (Song et al. 2021, eq. 12 with sigma = 0)::
+
+        x_s = sqrt(alpha_bar_s) * x_0 + sqrt(1 - alpha_bar_s) * epsilon
+    """
+    for t, s in plan:
+        estimate = denoise(x, torch.full((1,), t, device=x.device))
+        signal, noise = schedule.amplitudes(s)
+        x = signal * estimate.x0 + noise * estimate.epsilon
+        yield Step(t, s, x, estimate.x0)
+
+
+def dpmpp(
+    denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+) -> Iterator[Step]:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one evaluation a step.
+
+    With ``lambda = log(signal / noise)`` and ``h = lambda_s - lambda_t``::
+
+        x_s = noise_s / noise_t * x_t - signal_s * (exp(-h) - 1) * D
+
+    where D is the estimate of ``x_0``, extrapolated from the previous step's.  The first
+    step has no previous one, and the last one is infinite in ``h``: both are first order.
+    """
+    previous: Tensor | None = None
+    previous_h = math.nan
+    for t, s in plan:
+        x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
+        signal_t, noise_t = schedule.amplitudes(t)
+        signal_s, noise_s = schedule.amplitudes(s)
+        shrink = (signal_t * noise_s) / (noise_t * signal_s)  # exp(-h), 0 when s is clean
+        target = x0
+        if previous is not None and noise_s > 0:
+            target = x0 + (x0 - previous) * (-math.log(shrink) / (2 * previous_h))
+        x = (noise_s / noise_t) * x + (signal_s * (1 - shrink)) * target
+        previous, previous_h = x0, -math.log(shrink) if shrink else math.inf
+        yield Step(t, s, x, x0)

@@ -1,0 +1,59 @@
+"""Pictures on disk: reading any, and laying tensors out as grids."""
+
+import io
+import warnings
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from diffcli.errors import DiffcliError
+from diffcli.files.atomic import write_atomically
+
+# Named, so that opening a picture never wakes a decoder for some forgotten format.
+READABLE = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
+
+
+def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tensor:
+    """Lay images out in rows.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        columns: images per row.
+        gap: pixels between and around images.
+        ground: the grey value of the gaps.
+
+    Returns:
+        uint8 ``(C, height, width)``.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = torch.full(
+        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap),
+        ground,
+        dtype=torch.uint8,
+    )
+    for index, image in enumerate(images):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def to_pillow(pixels: Tensor) -> Image.Image:
+    """uint8 ``(1 or 3, H, W)`` as a grey or RGB picture."""
+    channels, height, width = pixels.shape
+    content = pixels.permute(1, 2, 0).contiguous().flatten().numpy().tobytes()
+    return Image.frombytes("L" if channels == 1 else "RGB", (width, height), content)
+
+
+def save_png(path: Path, picture: Image.Image) -> None:
+    """Write a PNG, atomically.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())

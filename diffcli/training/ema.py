@@ -1,0 +1,32 @@
+"""The average of the weights over the last part of a run."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class PowerEMA:
+    """An average whose horizon is a share of the run, however long it gets.
+
+    The decay before step ``n`` is ``(1 - 1 / n) ** (gamma + 1)`` (Karras et al. 2024, eq. 127):
+    it starts at 0, so that nothing of the initialisation stays, and the weight of a step
+    grows as ``n ** gamma``.  Parameters are averaged, buffers copied.
+
+    Args:
+        network: the one to follow; the average starts as its copy.
+        gamma: 8 leaves a standard deviation of 9 % of the run.
+    """
+
+    def __init__(self, network: nn.Module, gamma: float = 8.0) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.gamma = gamma
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after ``step`` steps, counted from 1."""
+        decay = (1 - 1 / step) ** (self.gamma + 1)
+        averages, weights = list(self.network.parameters()), list(network.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            average.copy_(buffer)

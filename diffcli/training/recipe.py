@@ -1,0 +1,55 @@
+"""Recipes: all the choices that make a training run, under one name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diffcli.core.denoiser import PredictionType
+from diffcli.core.generate import SamplingSettings
+from diffcli.core.schedule import ScheduleConfig
+
+RecipeName = Literal["fast", "ddpm"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, and how it is then sampled.
+
+    Args:
+        schedule: the diffusion process.
+        prediction_type: what the network learns to predict.
+        sampling: the sampler that suits it.
+        optimizer: ``muon`` (Muon for matrices, AdamW for the rest) or ``adam``.
+        learning_rate: of Adam; Muon's is derived from it.
+        stratified: spread the timesteps of a batch evenly instead of drawing each alone.
+        label_dropout: the probability of training an image without its label.
+    """
+
+    schedule: ScheduleConfig
+    prediction_type: PredictionType
+    sampling: SamplingSettings
+    optimizer: Literal["muon", "adam"]
+    learning_rate: float
+    stratified: bool
+    label_dropout: float = 0.1
+
+
+RECIPES: dict[RecipeName, Recipe] = {
+    # The best digits per minute on a CPU: see tests/benchmarks/README.md.
+    "fast": Recipe(
+        schedule=ScheduleConfig("cosine", 300),
+        prediction_type="v_prediction",
+        sampling=SamplingSettings("dpmpp", 16),
+        optimizer="muon",
+        learning_rate=2e-3,
+        stratified=True,
+    ),
+    # The classic system (Ho et al. 2020) at T = 300.
+    "ddpm": Recipe(
+        schedule=ScheduleConfig("linear", 300),
+        prediction_type="epsilon",
+        sampling=SamplingSettings("ddpm", 300),
+        optimizer="adam",
+        learning_rate=1e-3,
+        stratified=False,
+    ),
+}
