@@ -1,0 +1,140 @@
+"""Labelled pictures as NumPy arrays in an ``npz``, which any tool can write and read.
+
+``images`` is uint8 ``(N, H, W)`` for grey pictures or ``(N, H, W, 3)`` for RGB, ``labels``
+int64 ``(N,)``, and ``seeds``, where they are known, int64 ``(N,)``.
+"""
+
+import io
+import lzma
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffcli.errors import DiffcliError
+from diffcli.files.atomic import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# A few hundred bytes of archive can claim to hold any amount; this much is believed.
+_MAX_BYTES = 4 << 30
+
+
+class PictureArrays(NamedTuple):
+    """What an ``npz`` holds."""
+
+    images: Tensor
+    """uint8 ``(N, C, H, W)``, with 1 or 3 channels."""
+    labels: Tensor
+    """int64 ``(N,)``."""
+    seeds: Tensor | None
+    """int64 ``(N,)``, where known."""
+
+
+def save_npz(
+    path: Path, images: Tensor, labels: Tensor, seeds: Sequence[int] | None = None
+) -> None:
+    """Write pictures, their labels and their seeds, atomically.
+
+    Args:
+        path: the file to write.
+        images: uint8 ``(N, 1 or 3, H, W)``, on the CPU.
+        labels: int64 ``(N,)``.
+        seeds: one per picture, if known.
+
+    Raises:
+        OSError: if the file cannot be written; what was there before then still is.
+    """
+    import numpy as np  # noqa: PLC0415 - comes with torchvision, and only this needs it
+
+    grey = images.shape[1] == 1
+    arrays = {
+        "images": (images[:, 0] if grey else images.permute(0, 2, 3, 1)).contiguous().numpy(),
+        "labels": labels.long().numpy(),
+    }
+    if seeds is not None:
+        arrays["seeds"] = np.array(seeds, dtype=np.int64)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_npz(path: Path) -> PictureArrays:
+    """Read pictures and their labels.
+
+    Raises:
+        DiffcliError: if the file is missing or damaged, or its arrays are not as above.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            images = _read_array(archive, "images")
+            labels = _read_array(archive, "labels")
+            seeds = _read_array(archive, "seeds") if "seeds.npy" in archive.namelist() else None
+    except OSError as error:
+        raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        RuntimeError,  # encrypted
+        ValueError,
+    ) as error:
+        raise _unusable(path, str(error)) from error
+    shape = images.shape
+    if images.dtype != "uint8" or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):
+        raise _unusable(
+            path,
+            f"images is {images.dtype} {shape}, and should be uint8 (N, H, W) or (N, H, W, 3)",
+        )
+    if 0 in shape:
+        raise _unusable(path, f"images is {shape}: there is nothing in it")
+    for name, array in (("labels", labels), ("seeds", seeds)):
+        if array is not None and (array.dtype.kind not in "iu" or array.shape != shape[:1]):
+            raise _unusable(
+                path,
+                f"{name} is {array.dtype} {array.shape}, and should be int64 ({shape[0]},)",
+            )
+    pixels = torch.from_numpy(images)
+    return PictureArrays(
+        pixels[:, None] if len(shape) == 3 else pixels.permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(labels.astype("int64")),
+        None if seeds is None else torch.from_numpy(seeds.astype("int64")),
+    )
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> "np.ndarray":
+    """One array, once its header is found to promise no more than the archive holds.
+
+    Raises:
+        ValueError: if there is none, or it is too large, or not one of plain numbers.
+    """
+    from numpy.lib import format as npy  # noqa: PLC0415
+
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise ValueError(f"it has no array {name!r}") from None
+    if member.file_size > _MAX_BYTES:
+        raise ValueError(f"its array {name!r} is {member.file_size:,} bytes large")
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"its array {name!r} does not have the size that it claims")
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)
+
+
+def _unusable(path: Path, why: str) -> DiffcliError:
+    return DiffcliError(
+        f"{path} is no npz of labelled pictures: {why}; it needs images, uint8 (N, H, W) or "
+        "(N, H, W, 3), and labels, int64 (N,)"
+    )
