@@ -1,18 +1,13 @@
-"""Pictures on disk: reading any, and laying tensors out as grids."""
+"""Tensors as pictures: grids, and writing them."""
 
 import io
-import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from diffcli.errors import DiffcliError
 from diffcli.files.atomic import write_atomically
-
-# Named, so that opening a picture never wakes a decoder for some forgotten format.
-READABLE = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
 
 
 def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tensor:

@@ -1,0 +1,76 @@
+"""Reading any picture, as a person would see it."""
+
+import warnings
+from pathlib import Path
+from typing import cast
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from diffcli.errors import DiffcliError
+
+READABLE = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
+"""Named, so that opening a picture never wakes a decoder for some forgotten format."""
+
+READABLE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".ico", ".tga"}
+)
+"""The endings, in lower case, that files of these formats usually have."""
+
+_GREY_MODES = frozenset({"1", "L", "LA", "La"})
+_DEEP_GREY_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+# Once for the process and not around each call: swapping the filters is not safe in threads,
+# and folders are read by many.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Read a picture, upright, on white where it is transparent; of an animation, one frame.
+
+    Returns:
+        A picture of mode ``L`` if it is stored in shades of grey, else ``RGB``.
+
+    Raises:
+        DiffcliError: if there is no such file, or no picture in it that can be decoded.
+    """
+    try:
+        with Image.open(path, formats=READABLE) as picture:
+            picture.load()
+            return _flattened(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError as error:
+        raise _unusable(path, f"it is none of {', '.join(READABLE)}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _unusable(
+            path, f"it has over {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    except Exception as error:  # decoders meet a stranger's bytes, and raise nearly anything
+        raise _unusable(path, f"it is damaged ({error})") from error
+
+
+def _unusable(path: Path, why: str) -> DiffcliError:
+    return DiffcliError(f"cannot read the picture {path}: {why}; name another one")
+
+
+def _flattened(picture: Image.Image) -> Image.Image:
+    if picture.mode in _DEEP_GREY_MODES:
+        return _eight_bits(picture)
+    target = "L" if picture.mode in _GREY_MODES else "RGB"
+    if picture.has_transparency_data:
+        ground = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(ground, picture.convert("RGBA")).convert(target)
+    return picture.convert(target)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Deep greys as ``L``, which Pillow would clip: 16 bits scaled, floats from least to most."""
+    values = picture.convert("F")
+    low, high = 0.0, 2.0**16 - 1
+    if picture.mode == "F":
+        low, high = cast("tuple[float, float]", values.getextrema())
+    scale = 255 / (high - low) if high > low else 0.0
+    # A half more, because the conversion cuts off what follows the point.
+    return values.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
