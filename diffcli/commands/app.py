@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from diffcli import __version__
 from diffcli.commands.sample import sample
 from diffcli.commands.train import train
+from diffcli.commands.watch import watch
 from diffcli.errors import DiffcliError
 
 
@@ -73,3 +74,4 @@ def diffcli(
 
 app.command()(train)
 app.command()(sample)
+app.command()(watch)
