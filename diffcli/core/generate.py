@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser, Estimate
+from diffcli.core.placement import Placement, place_steps
 from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp
-from diffcli.core.schedule import step_plan
+
+MAX_GUIDANCE_SCALE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,50 @@ class SamplingSettings:
         sampler: ``ddpm`` (ancestral, all T steps), ``ddim`` or ``dpmpp`` (DPM-Solver++(2M)).
         steps: how many of the T timesteps are visited; for ``ddpm`` all of them.
         guidance_scale: 1 is plain conditional, 0 unconditional.
+        guidance_interval: the first and the last timestep at which guidance applies; at the
+            others the scale is 1 (Kynkäänniemi et al. 2024).  All of them if absent.
+        placement: which timesteps are visited, see ``place_steps``.
+
+    Raises:
+        ValueError: if a field is out of range.
     """
 
     sampler: SamplerName = "dpmpp"
     steps: int = 16
     guidance_scale: float = 1.0
+    guidance_interval: tuple[int, int] | None = None
+    placement: Placement = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if not 0 <= self.guidance_scale <= MAX_GUIDANCE_SCALE:
+            raise ValueError(
+                f"guidance must be in 0 .. {MAX_GUIDANCE_SCALE:g}, not {self.guidance_scale:g}"
+            )
+        interval = self.guidance_interval
+        if interval is not None and (len(interval) != 2 or not 0 <= interval[0] <= interval[1]):
+            raise ValueError(f"a guidance interval is two timesteps, low-high, not {interval}")
+
+    def guidance_at(self, t: int) -> float:
+        """The guidance scale at a timestep."""
+        if self.guidance_interval is None:
+            return self.guidance_scale
+        first, last = self.guidance_interval
+        return self.guidance_scale if first <= t <= last else 1.0
+
+
+class Beginning(NamedTuple):
+    """Images to start from instead of noise (SDEdit, Meng et al. 2022).
+
+    Args:
+        images: ``(B, C, H, W)`` or ``(1, C, H, W)``, in [-1, 1].
+        strength: the share of the timesteps that they are noised by, in (0, 1]; the higher,
+            the less is left of them.
+    """
+
+    images: Tensor
+    strength: float
 
 
 class ImageNoise:
@@ -48,7 +90,11 @@ class ImageNoise:
 
 @torch.inference_mode()
 def generate(
-    denoiser: Denoiser, labels: Tensor, seeds: Sequence[int], settings: SamplingSettings
+    denoiser: Denoiser,
+    labels: Tensor,
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    beginning: Beginning | None = None,
 ) -> Iterator[Step]:
     """Draw one batch of images, yielding after every step of the sampler.
 
@@ -59,24 +105,32 @@ def generate(
         labels: int64 ``(B,)``; ``network.no_label`` draws without a label.
         seeds: one per image.
         settings: the sampler and what it needs.
+        beginning: images to vary; without them, images are drawn from nothing.
 
     Raises:
         ValueError: if the number of steps does not suit the schedule or the sampler.
     """
     schedule = denoiser.schedule
     config = denoiser.network.config
-    device = denoiser.schedule.signal.device
+    device = schedule.signal.device
     labels = labels.to(device)
     draw_noise = ImageNoise(
         seeds, (config.image_channels, config.image_height, config.image_width), device
     )
-    plan = step_plan(schedule.num_timesteps, settings.steps)
+    x = draw_noise()
+    if beginning is None:
+        plan = place_steps(schedule, settings.steps, settings.placement)
+    else:
+        start = max(1, round(beginning.strength * schedule.num_timesteps))
+        plan = place_steps(schedule, min(settings.steps, start), settings.placement, start)
+        first = torch.full((1,), plan[0][0], device=device)
+        x, _ = schedule.add_noise(beginning.images.to(device), first, x)
 
     def denoise(x: Tensor, t: Tensor) -> Estimate:
-        return denoiser(x, t, labels, settings.guidance_scale).clipped(schedule, x, t)
+        return denoiser(x, t, labels, settings.guidance_at(int(t))).clipped(schedule, x, t)
 
     if settings.sampler == "ddpm":
-        yield from ddpm(denoise, schedule, draw_noise(), plan, draw_noise)
+        yield from ddpm(denoise, schedule, x, plan, draw_noise)
     else:
         solver = {"ddim": ddim, "dpmpp": dpmpp}[settings.sampler]
-        yield from solver(denoise, schedule, draw_noise(), plan)
+        yield from solver(denoise, schedule, x, plan)

@@ -1,14 +1,17 @@
 """A trained model as one safetensors file: weights, and one JSON document about them."""
 
+import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from diffcli.core.denoiser import Denoiser, PredictionType
 from diffcli.core.generate import SamplingSettings
@@ -113,18 +116,19 @@ def load_model(path: Path) -> tuple[ModelDescription, Denoiser]:
             than its architecture has.
     """
     description = read_description(path)
+    # Without memory, so that an architecture costs nothing before the file is known to hold
+    # as much, and without drawing weights that are about to be replaced.
+    with torch.device("meta"), _WithoutInitialisation():
+        network = ConditionalUNet(description.architecture)
+    expected = {name: ("F32", list(w.shape)) for name, w in network.state_dict().items()}
     stored = {
-        name: tuple(entry.get("shape", ())) if isinstance(entry, dict) else ()
+        name: (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else None
         for name, entry in read_header(path).items()
         if name != "__metadata__"
     }
-    with torch.device("meta"):
-        expected = {
-            name: tuple(tensor.shape)
-            for name, tensor in ConditionalUNet(description.architecture).state_dict().items()
-        }
     if stored != expected:
-        odd = sorted(set(stored.items()) ^ set(expected.items()))[0][0]
+        names = sorted(stored.keys() | expected.keys())
+        odd = next(name for name in names if stored.get(name) != expected.get(name))
         raise not_a_model(path, f"its weights do not fit its architecture (see {odd})")
     try:
         weights = load_file(path)
@@ -132,6 +136,35 @@ def load_model(path: Path) -> tuple[ModelDescription, Denoiser]:
         raise not_a_model(path, f"its weights cannot be read ({error})") from error
     if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
         raise not_a_model(path, "its weights are not all finite")
-    denoiser = description.build()
-    denoiser.network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=True)
+    network.to(memory_format=torch.channels_last)  # the file's layout is the plain one
+    denoiser = Denoiser(
+        network, NoiseSchedule.from_config(description.schedule), description.prediction_type
+    )
     return description, denoiser.eval().requires_grad_(False)
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """A context in which the functions of ``torch.nn.init`` leave tensors as they are."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Tensor],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Tensor:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return cast("Tensor", args[0] if args else named["tensor"])
+        return func(*args, **named)
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of a checkpoint, by which a picture names the weights that drew it.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
