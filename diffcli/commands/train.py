@@ -1,14 +1,28 @@
 """``diffcli train``: teach a new model."""
 
+import sys
+from dataclasses import fields, replace
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffcli.commands.durations import parse_duration
+from diffcli.commands.sizes import parse_size
 from diffcli.errors import UsageError
 
-_END, _HOW = "End of the run, whichever comes first", "Way of training"
+if TYPE_CHECKING:
+    from diffcli.training.config import RunConfig
+
+_END, _HOW, _WHAT = "End of the run, whichever comes first", "Way of training", "Pictures"
+_REPORT = "Report"
 _DEFAULT_EPOCHS = 10.0
+
+# What a run is made of, and cannot change when it goes on.
+_FIXED = (
+    "name", "overwrite", "data", "image_size", "flip", "recipe", "batch_size", "learning_rate", "seed"
+)  # fmt: skip
 
 
 class RecipeOption(StrEnum):
@@ -19,15 +33,24 @@ class RecipeOption(StrEnum):
 
 
 def train(
+    context: typer.Context,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="With --resume: the run, if not the newest one."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the run's folder under runs/.", show_default="date and time"),
+        typer.Option(help="Name of the run's folder in runs/.", show_default="date and time"),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run of that name.")
+    ] = False,
     epochs: Annotated[
         float | None,
         typer.Option(
             help="Times that every picture is seen.",
-            show_default="10, if nothing else is given",
+            show_default="10, without other limits",
             rich_help_panel=_END,
         ),
     ] = None,
@@ -38,87 +61,212 @@ def train(
         str | None,
         typer.Option(help="Time on the clock: 90s, 10m, 1.5h.", rich_help_panel=_END),
     ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10; or a "
+            "folder with one sub-folder of pictures per class; or an IDX file of images.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "mnist",
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Side, or WIDTHxHEIGHT, in pixels.",
+            show_default="that of the pictures",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    flip: Annotated[
+        bool,
+        typer.Option(
+            "--flip", help="Mirror half of the pictures, anew each time.", rich_help_panel=_WHAT
+        ),
+    ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where fetched data sets are kept.",
+            envvar="DIFFCLI_DATA_DIR",
+            show_default="cache folder",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     recipe: Annotated[
         RecipeOption,
         typer.Option(
-            help="fast: cosine schedule, v-prediction, Muon. ddpm: the classic, T = 300, linear "
-            "betas, epsilon-prediction, ancestral sampling.",
+            help="fast: cosine schedule, v-prediction, Muon. ddpm: the classic, linear betas, "
+            "epsilon-prediction, ancestral sampling.",
             rich_help_panel=_HOW,
         ),
     ] = RecipeOption.fast,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Pictures per step.", rich_help_panel=_HOW)
-    ] = 128,
+    ] = 64,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Peak of Adam's.", show_default="the recipe's", rich_help_panel=_HOW),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.", rich_help_panel=_HOW)
     ] = 0,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_HOW)
     ] = "auto",
+    compile_network: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the network; pays on a GPU.", rich_help_panel=_HOW),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what it would cost, and stop.", rich_help_panel=_REPORT
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Report errors only.", rich_help_panel=_REPORT)
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_REPORT)
+    ] = False,
 ) -> None:
-    """Train a model on MNIST and keep it, with samples and metrics, under runs/."""
-    from dataclasses import asdict
-    from datetime import datetime
-
-    import torch
+    """Train a model and keep it, with samples and metrics, under runs/."""
+    import json
 
     from diffcli.commands.devices import find_device
-    from diffcli.commands.durations import parse_duration
-    from diffcli.commands.progress import TrainingDisplay
-    from diffcli.core.unet import UNetConfig
-    from diffcli.data.mnist import load_mnist
-    from diffcli.files.checkpoint import ModelDescription
-    from diffcli.files.models import RUNS_FOLDER
-    from diffcli.training.budget import Budget
-    from diffcli.training.recipe import RECIPES
-    from diffcli.training.run import Run
-    from diffcli.training.trainer import Trainer
+    from diffcli.commands.interruption import deferred_interruption
+    from diffcli.commands.progress import ReadingDisplay, TrainingDisplay, show_plan
+    from diffcli.data.sources import load_data
+    from diffcli.training.distribution import World, join_world
+    from diffcli.training.plan import make_plan
+    from diffcli.training.setup import (
+        create_folder,
+        describe,
+        make_run,
+        make_trainer,
+        save_config,
+    )
 
+    if run and not resume:
+        raise UsageError(f"to go on with the run {run}, add --resume; a new one takes --name {run}")
+    sources = {
+        name: source.name.lower()
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
+    }
+    folder = _folder_to_resume(run) if resume else _new_folder(name)
+    if resume:
+        config = _resumed_config(folder, context.params, sources)
+    else:
+        config = _new_config(context.params)
     where = find_device(device)
-    chosen = RECIPES[recipe.value]
-    data, held_out = load_mnist("train"), load_mnist("test")
-    if epochs is None and max_steps is None and max_time is None:
-        epochs = _DEFAULT_EPOCHS
-    budget = Budget(
-        min(
-            (
-                steps
-                for steps in (max_steps, epochs and round(epochs * len(data) / batch_size))
-                if steps
-            ),
-            default=None,
-        ),
-        max_time and parse_duration(max_time),
+    with join_world() as world:
+        quiet = quiet or not world.leads
+        with ReadingDisplay(quiet) as reading:
+            dataset = load_data(config.data, config.size, data_dir, reading.show)
+        reading.report(dataset.unreadable)
+        description = describe(config, dataset.train)
+        if dry_run or not quiet:
+            trial = make_trainer(config, description, dataset.train, where, World())
+            show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
+        if dry_run:
+            return
+        if world.leads:
+            if resume:
+                save_config(folder, config)
+            else:
+                create_folder(folder, config, overwrite)
+        training = make_run(folder, config, description, dataset, where, world)
+        if compile_network:
+            training.trainer.compile()
+        if resume:
+            training.resume()
+        with deferred_interruption() as interruption, TrainingDisplay(quiet) as display:
+            for progress in training.train(interruption):
+                display.show(progress)
+        if training.share < 1:
+            print(
+                f"stopped at step {training.trainer.steps_done}; everything is saved; "
+                f"go on with: diffcli train --resume {folder.name}",
+                file=sys.stderr,
+            )
+            raise typer.Exit(interruption.exit_code)
+        if world.leads:
+            print(json.dumps(training.summary()) if json_output else folder)
+
+
+def _new_folder(name: str | None) -> Path:
+    from datetime import datetime
+
+    from diffcli.files.models import RUNS_FOLDER
+
+    name = name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r} is no name for a folder in {RUNS_FOLDER}/")
+    return RUNS_FOLDER / name
+
+
+def _folder_to_resume(run: str | None) -> Path:
+    from diffcli.files.models import RUNS_FOLDER
+    from diffcli.training.setup import CONFIG_FILE
+
+    if run is None:
+        configs = list(RUNS_FOLDER.glob(f"*/{CONFIG_FILE}"))
+        if not configs:
+            raise UsageError(f"there is no run in {RUNS_FOLDER}/ to go on with; start one")
+        return max(configs, key=lambda path: path.parent.stat().st_mtime).parent
+    for folder in (RUNS_FOLDER / run, Path(run)):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    raise UsageError(f"there is no run {run}; --resume takes the name of one in {RUNS_FOLDER}/")
+
+
+def _new_config(options: dict[str, Any]) -> "RunConfig":
+    from diffcli.training.config import RunConfig
+
+    limits = _limits(options)
+    if not limits:
+        limits["epochs"] = _DEFAULT_EPOCHS
+    size = options["image_size"]
+    chosen = {name: options[name] for name in ("data", "flip", "batch_size", "seed")}
+    return RunConfig(
+        recipe=RecipeOption(options["recipe"]).value,
+        image_size=parse_size(size) if size else None,
+        learning_rate=options["learning_rate"],
+        **chosen,
+        **limits,
     )
-    _, channels, height, width = data.images.shape
-    description = ModelDescription(
-        UNetConfig(channels, height, width, len(data.class_names)),
-        chosen.schedule,
-        chosen.prediction_type,
-        chosen.sampling,
-        data.class_names,
-        "mnist",
-        {"recipe": recipe.value},
-    )
-    folder = RUNS_FOLDER / (name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
-    if folder.exists():
-        raise UsageError(f"the run {folder} exists already; give another --name or remove it")
-    torch.manual_seed(seed)
-    trainer = Trainer(description.build().to(where), data, chosen, batch_size, seed)
-    folder.mkdir(parents=True)
-    run = Run(folder, trainer, description, budget, held_out)
-    run.write_config(
-        {
-            "recipe": recipe.value,
-            **asdict(chosen),
-            "architecture": asdict(description.architecture),
-            "batch_size": batch_size,
-            "budget": asdict(budget),
-            "seed": seed,
-            "device": str(where),
-        }
-    )
-    with TrainingDisplay() as display:
-        for progress in run.train():
-            display.show(progress)
-    print(folder)
+
+
+def _resumed_config(folder: Path, options: dict[str, Any], sources: dict[str, str]) -> "RunConfig":
+    """The run's own configuration, with other limits if some are given."""
+    from diffcli.training.setup import load_config
+
+    for name in _FIXED:
+        if sources.get(name) == "commandline":
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot change within a run; leave it out of --resume, "
+                "or start a new run"
+            )
+    config = load_config(folder)
+    limits = _limits(options)
+    if limits:
+        config = replace(
+            config, **{"epochs": None, "max_steps": None, "max_seconds": None, **limits}
+        )
+    for field in fields(config):
+        sources[field.name] = "file" if field.name not in limits else "commandline"
+    return config
+
+
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Those ends of the run that are asked for, as ``RunConfig`` names them."""
+    max_time = options["max_time"]
+    limits = {
+        "epochs": options["epochs"],
+        "max_steps": options["max_steps"],
+        "max_seconds": max_time and parse_duration(max_time),
+    }
+    if limits["epochs"] is not None and not 0 < limits["epochs"] < 1e6:
+        raise UsageError(f"--epochs must be above 0, not {limits['epochs']}")
+    return {name: limit for name, limit in limits.items() if limit is not None}

@@ -25,8 +25,8 @@ class UNetConfig:
             The early layers' cost falls with its square.
         channels: width of each level, the finest first; each level halves the sides.
             Multiples of 32.
-        blocks: residual blocks on the way down and on the way up, per level; the deepest
-            level has them once.
+        blocks: residual blocks of each level; all but the deepest have them twice, on the way
+            down and on the way up.
         attention: whether self-attention follows each block of the deepest level.
         embedding_dim: width of the embedding that the blocks are conditioned on.
 
@@ -40,7 +40,7 @@ class UNetConfig:
     num_classes: int = 10
     patch_size: int = 2
     channels: tuple[int, ...] = (64, 128)
-    blocks: int = 2
+    blocks: tuple[int, ...] = (1, 2)
     attention: bool = True
     embedding_dim: int = 256
 
@@ -50,7 +50,6 @@ class UNetConfig:
         ranges = {
             "num_classes": (1, 100_000),
             "patch_size": (1, 16),
-            "blocks": (1, 16),
             "embedding_dim": (4, 8192),
             "image_height": (1, 4096),
             "image_width": (1, 4096),
@@ -64,6 +63,8 @@ class UNetConfig:
             raise ValueError(
                 f"channels must be 1 to 8 multiples of {CHANNELS_PER_HEAD}, not {self.channels}"
             )
+        if len(self.blocks) != len(self.channels) or not all(0 < n <= 16 for n in self.blocks):
+            raise ValueError(f"blocks must be 1 to 16 for each level, not {self.blocks}")
         if self.embedding_dim % 2:
             raise ValueError(f"embedding_dim must be even, not {self.embedding_dim}")
         if self.image_height % self.stride or self.image_width % self.stride:
@@ -86,25 +87,23 @@ class ResidualBlock(nn.Module):
     as the identity.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedding_dim: int) -> None:
+    def __init__(self, channels: int, embedding_dim: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(in_channels // CHANNELS_PER_GROUP, in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.modulation = nn.Linear(embedding_dim, 2 * out_channels)
-        self.norm2 = nn.GroupNorm(out_channels // CHANNELS_PER_GROUP, out_channels, affine=False)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        groups = channels // CHANNELS_PER_GROUP
+        self.norm1 = nn.GroupNorm(groups, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding_dim, 2 * channels)
+        self.norm2 = nn.GroupNorm(groups, channels, affine=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``(B, in, H, W)`` and ``(B, embedding_dim)`` to ``(B, out, H, W)``."""
+        """``(B, channels, H, W)`` and ``(B, embedding_dim)`` to ``(B, channels, H, W)``."""
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = torch.addcmul(shift, self.norm2(h), 1 + scale)
-        return self.skip(x) + self.conv2(F.silu(h))
+        return x + self.conv2(F.silu(h))
 
 
 class SelfAttention(nn.Module):
@@ -133,21 +132,15 @@ class SelfAttention(nn.Module):
 class Stage(nn.Module):
     """Residual blocks at one resolution, each followed by attention if asked for."""
 
-    def __init__(
-        self, in_channels: int, channels: int, blocks: int, embedding_dim: int, attention: bool
-    ) -> None:
+    def __init__(self, channels: int, blocks: int, embedding_dim: int, attention: bool) -> None:
         super().__init__()
-        widths = [in_channels] + [channels] * blocks
-        self.blocks = nn.ModuleList(
-            ResidualBlock(before, after, embedding_dim)
-            for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_dim) for _ in range(blocks))
         self.attentions = nn.ModuleList(
             SelfAttention(channels) if attention else nn.Identity() for _ in range(blocks)
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """``(B, in, H, W)`` and ``(B, embedding_dim)`` to ``(B, channels, H, W)``."""
+        """``(B, channels, H, W)`` and ``(B, embedding_dim)`` to ``(B, channels, H, W)``."""
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             x = attention(block(x, embedding))
         return x
@@ -157,8 +150,8 @@ class ConditionalUNet(nn.Module):
     """A U-Net (Ronneberger et al. 2015) conditioned on the timestep and the label.
 
     A space-to-depth stem folds patches of pixels into channels.  Each level but the deepest
-    keeps its features for the way back, where they are concatenated to what comes up.  The
-    sinusoidal embedding of the timestep, after two layers, plus a learned embedding of the
+    keeps its features for the way back, where they are added to what comes up: that costs a
+    third less than concatenating them, and learns no slower.  The sinusoidal embedding of the timestep, after two layers, plus a learned embedding of the
     label goes into every residual block.
     """
 
@@ -173,19 +166,17 @@ class ConditionalUNet(nn.Module):
         # The last entry stands for "no label".
         self.label_embedding = nn.Embedding(config.num_classes + 1, dim)
 
-        finer, deepest = config.channels[:-1], config.channels[-1]
-        self.stem = nn.Conv2d(folded, config.channels[0], 3, padding=1)
-        self.down_stages = nn.ModuleList(Stage(c, c, config.blocks, dim, False) for c in finer)
+        widths, blocks = config.channels, config.blocks
+        levels = list(zip(widths[:-1], blocks[:-1], strict=True))
+        steps = list(zip(widths, widths[1:], strict=False))
+        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.down_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
         self.downs = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
-            for fine, coarse in zip(finer, config.channels[1:], strict=True)
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps
         )
-        self.middle = Stage(deepest, deepest, config.blocks, dim, config.attention)
-        self.ups = nn.ModuleList(
-            nn.Conv2d(coarse, 4 * fine, 1)
-            for fine, coarse in zip(finer, config.channels[1:], strict=True)
-        )
-        self.up_stages = nn.ModuleList(Stage(2 * c, c, config.blocks, dim, False) for c in finer)
+        self.middle = Stage(widths[-1], blocks[-1], dim, config.attention)
+        self.ups = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
+        self.up_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
         self.norm = nn.GroupNorm(config.channels[0] // CHANNELS_PER_GROUP, config.channels[0])
         self.head = nn.Conv2d(config.channels[0], folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
@@ -218,6 +209,5 @@ class ConditionalUNet(nn.Module):
             x = down(x)
         x = self.middle(x, embedding)
         for stage, up in zip(reversed(self.up_stages), reversed(self.ups), strict=True):
-            x = torch.cat([F.pixel_shuffle(up(x), 2), kept.pop()], dim=1)
-            x = stage(x, embedding)
+            x = stage(F.pixel_shuffle(up(x), 2) + kept.pop(), embedding)
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.config.patch_size)

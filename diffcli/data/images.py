@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -27,9 +28,30 @@ class LabelledImages:
         """The same on another device."""
         return LabelledImages(self.images.to(device), self.labels.to(device), self.class_names)
 
+    def subset(self, index: Tensor) -> "LabelledImages":
+        """Images ``index``, int64 ``(M,)``, with the same classes."""
+        return LabelledImages(self.images[index], self.labels[index], self.class_names)
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Images ``index`` as float32 in [-1, 1], and their labels."""
         return to_model_range(self.images[index]), self.labels[index]
+
+
+def resized(data: LabelledImages, size: tuple[int, int]) -> LabelledImages:
+    """The same with images of ``(height, width)``, cropped at the centre to that aspect."""
+    if tuple(data.images.shape[2:]) == size:
+        return data
+    height, width = data.images.shape[2:]
+    scale = max(size[0] / height, size[1] / width)
+    inner = (round(size[0] / scale), round(size[1] / scale))
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    cropped = data.images[:, :, top : top + inner[0], left : left + inner[1]]
+    scaled = [
+        F.interpolate(part.float(), size, mode="bicubic", antialias=True).round_().clamp_(0, 255)
+        for part in cropped.split(1024)
+    ]
+    images = torch.cat([part.to(torch.uint8) for part in scaled])
+    return LabelledImages(images, data.labels, data.class_names)
 
 
 def to_model_range(pixels: Tensor) -> Tensor:

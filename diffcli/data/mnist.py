@@ -5,8 +5,7 @@ import lzma
 from importlib import resources
 from typing import Literal
 
-import torch
-
+from diffcli.data.idx import parse_idx
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError
 
@@ -27,14 +26,11 @@ def load_mnist(split: Split) -> LabelledImages:
     Raises:
         DiffcliError: if the packaged files are missing or damaged.
     """
-    images = torch.frombuffer(_unpack(f"{split}-images"), dtype=torch.uint8, offset=16)
-    labels = torch.frombuffer(_unpack(f"{split}-labels"), dtype=torch.uint8, offset=8)
-    return LabelledImages(
-        images.view(-1, 1, 28, 28), labels.long(), tuple(str(digit) for digit in range(10))
-    )
+    images, labels = parse_idx(_unpack(f"{split}-images")), parse_idx(_unpack(f"{split}-labels"))
+    return LabelledImages(images[:, None], labels.long(), tuple("0123456789"))
 
 
-def _unpack(name: str) -> bytearray:
+def _unpack(name: str) -> bytes:
     packed = resources.files("diffcli.data").joinpath("mnist", f"{name}.idx.xz")
     try:
         content = lzma.decompress(packed.read_bytes())
@@ -44,4 +40,4 @@ def _unpack(name: str) -> bytearray:
         ) from error
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != _MD5[name]:
         raise DiffcliError(f"the packaged MNIST file {name} is damaged; reinstall diffcli")
-    return bytearray(content)
+    return content

@@ -1,0 +1,1 @@
+"""Judging how good samples are."""

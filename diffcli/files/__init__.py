@@ -1,0 +1,1 @@
+"""Files: checkpoints, pictures, atomic writes."""

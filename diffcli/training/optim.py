@@ -1,7 +1,6 @@
 """The optimizers: Muon for the matrices inside the network, AdamW for everything else."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +40,33 @@ class Muon(torch.optim.Optimizer):
         params: weights of two or more dimensions.
         lr: learning rate.
         momentum: of the Nesterov average of gradients.
+        half_precision: whether to orthogonalize in bfloat16.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        half_precision: bool = False,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._dtype = torch.bfloat16 if half_precision else torch.float32
+        for group in self.param_groups:
+            for param in group["params"]:
+                self.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every weight that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every weight that has a gradient.
+
+        Args:
+            closure: evaluates the loss again, as ``torch.optim.Optimizer`` has it.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = {}
             for param in group["params"]:
@@ -56,19 +74,16 @@ class Muon(torch.optim.Optimizer):
                     by_shape.setdefault(param.shape, []).append(param)
             for params in by_shape.values():
                 self._update(params, group["lr"], group["momentum"])
+        return loss
 
     def _update(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
         grads = [param.grad for param in params if param.grad is not None]
-        buffers = []
-        for param in params:
-            state: dict[str, Any] = self.state[param]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(param)
-            buffers.append(state["momentum_buffer"])
+        buffers: list[Tensor] = [self.state[param]["momentum_buffer"] for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         updates = torch._foreach_lerp(grads, buffers, momentum)
         matrices = torch.stack([update.flatten(1) for update in updates])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        directions = orthogonalize(matrices)
+        # The iteration bears bfloat16, since it only has to end near 1.
+        directions = orthogonalize(matrices.to(self._dtype)).to(matrices.dtype)
         for param, direction in zip(params, directions, strict=True):
             param.add_(direction.view(param.shape), alpha=-lr * scale)

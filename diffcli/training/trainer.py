@@ -1,6 +1,7 @@
 """The training step: a batch, noise, the loss, an update."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
+from diffcli.training.config import RunConfig
+from diffcli.training.distribution import World
 from diffcli.training.ema import PowerEMA
 from diffcli.training.optim import Muon
 from diffcli.training.recipe import Recipe
@@ -54,31 +57,72 @@ class Trainer:
         denoiser: the model, on the device to train on.
         data: the training images; they are moved to that device.
         recipe: how to train.
-        batch_size: images per step.
-        seed: of the order, the timesteps, the noise and the dropped labels.
+        config: the batch size, the seed and whether to flip.
+        world: the processes that share each batch.
     """
 
     def __init__(
-        self, denoiser: Denoiser, data: LabelledImages, recipe: Recipe, batch_size: int, seed: int
+        self,
+        denoiser: Denoiser,
+        data: LabelledImages,
+        recipe: Recipe,
+        config: RunConfig,
+        world: World,
     ) -> None:
         self.denoiser = denoiser.train().requires_grad_(True)
         self.device = denoiser.schedule.signal.device
         self.data = data.to(self.device)
         self.recipe = recipe
-        self.batch_size = batch_size
-        self.seed = seed
+        self.config = config
         self.steps_done = 0
+        self._world = world
         self.ema = PowerEMA(denoiser.network)
-        self.optimizers = _make_optimizers(denoiser.network, recipe)
+        self.half_precision = has_native_bfloat16(self.device)
+        self.optimizers = _make_optimizers(denoiser.network, recipe, self.half_precision)
         self._base_rates = [
             group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups
         ]
-        self.half_precision = has_native_bfloat16(self.device)
 
     @property
     def images_seen(self) -> int:
         """How many images the model was trained on, each counted as often as it was seen."""
-        return self.steps_done * self.batch_size
+        return self.steps_done * self.config.batch_size
+
+    def compile(self) -> None:
+        """Compile the network's forward pass; where no compiler is found, run it as it is."""
+        torch._dynamo.config.suppress_errors = True
+        self.denoiser.network.compile()
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next steps depend on, by name; ``steps_done`` is the rest."""
+        named = {f"network.{k}": v for k, v in self.denoiser.network.state_dict().items()}
+        named |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
+        for prefix, optimizer, param in self._optimized():
+            named |= {f"{prefix}.{key}": value for key, value in optimizer.state[param].items()}
+        return named
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor], steps_done: int) -> None:
+        """Go on from where ``state`` was taken, after ``steps_done`` steps.
+
+        Raises:
+            ValueError: if the tensors are not those of this trainer.
+        """
+        own = self.state()
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+            raise ValueError("its tensors are not those of this run")
+        # Copied into tensors of the same strides, since kernels may round by memory layout.
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+        self.steps_done = steps_done
+
+    def _optimized(self) -> Iterator[tuple[str, torch.optim.Optimizer, nn.Parameter]]:
+        """Every parameter with its optimizer and a name for the two."""
+        names = {id(param): name for name, param in self.denoiser.network.named_parameters()}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for param in group["params"]:
+                    yield f"optimizer.{names[id(param)]}", optimizer, param
 
     def step(self, progress: float) -> Tensor:
         """Train on the next batch.
@@ -93,12 +137,15 @@ class Trainer:
         self._set_rates(progress)
         loss = self._loss()
         loss.backward()
+        loss = loss.detach()
+        grads = [param.grad for param in self.denoiser.parameters() if param.grad is not None]
+        self._world.sum_in_place([*grads, loss])
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         self.steps_done += 1
         self.ema.update(self.denoiser.network, self.steps_done)
-        return loss.detach()
+        return loss
 
     def _set_rates(self, progress: float) -> None:
         factor = min(1.0, (self.steps_done + 1) / WARMUP_STEPS) * (1 - progress)
@@ -107,18 +154,29 @@ class Trainer:
             group["lr"] = rate * factor
 
     def _loss(self) -> Tensor:
-        index = batch_index(self.seed, self.steps_done, self.batch_size, len(self.data))
-        x0, labels = self.data.batch(index.to(self.device))
+        """This process's part of the mean loss of the next batch."""
+        # Drawn for the whole batch by every process, so that their number changes nothing.
+        seed, count = self.config.seed, self.config.batch_size
+        index = batch_index(seed, self.steps_done, count, len(self.data)).to(self.device)
         generator = torch.Generator(self.device)
-        generator.manual_seed(derived_seed(self.seed, "step", self.steps_done))
-        u, dropout = torch.rand(2, len(x0), generator=generator, device=self.device)
+        generator.manual_seed(derived_seed(seed, "step", self.steps_done))
+        u, dropout, flip = torch.rand(3, count, generator=generator, device=self.device)
+        shape = (count, *self.data.images.shape[1:])
+        epsilon = torch.randn(shape, generator=generator, device=self.device)
         if self.recipe.stratified:
-            u = (torch.arange(len(x0), device=self.device) + u) / len(x0)
+            u = (torch.arange(count, device=self.device) + u) / count
         num_timesteps = self.denoiser.schedule.num_timesteps
         t = (u * num_timesteps).long().clamp_(max=num_timesteps - 1)
+
+        index, t, epsilon, dropout, flip = map(
+            self._world.share, (index, t, epsilon, dropout, flip)
+        )
+        x0, labels = self.data.batch(index)
+        if self.config.flip:
+            x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
         labels = labels.where(dropout >= self.recipe.label_dropout, self.denoiser.network.no_label)
-        epsilon = torch.randn(x0.shape, generator=generator, device=self.device)
-        return diffusion_loss(self.denoiser, x0, labels, t, epsilon, self.half_precision).mean()
+        losses = diffusion_loss(self.denoiser, x0, labels, t, epsilon, self.half_precision)
+        return losses.sum() / count
 
 
 def diffusion_loss(
@@ -142,18 +200,33 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
-def _make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _make_optimizers(
+    network: nn.Module, recipe: Recipe, half_precision: bool
+) -> list[torch.optim.Optimizer]:
     rate = recipe.learning_rate
     if recipe.optimizer == "adam":
-        return [torch.optim.Adam(network.parameters(), rate, fused=True)]
+        adam = torch.optim.Adam(network.parameters(), rate, fused=True)
+        return [_with_state(adam)]
     # Muon is for matrices from features to features; what stands at the network's ends, or
     # comes from embeddings, is not of that kind (Jordan 2024).
     ends = ("stem.", "head.", "time_embedding.", "label_embedding.", ".modulation.")
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, param in network.named_parameters():
         inside = param.ndim >= 2 and not any(end in f".{name}" for end in ends)
         (matrices if inside else rest).append(param)
-    return [
-        Muon(matrices, rate * MUON_RATE),
-        torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=0, fused=True),
-    ]
+    adam = torch.optim.Adam(rest, rate, betas=(0.9, 0.99), fused=True)
+    muon = Muon(matrices, rate * MUON_RATE, half_precision=half_precision)
+    return [muon, _with_state(adam)]
+
+
+def _with_state(adam: torch.optim.Adam) -> torch.optim.Adam:
+    """The same with the state that it would otherwise make at its first step."""
+    for group in adam.param_groups:
+        for param in group["params"]:
+            adam.state[param] = {
+                "step": torch.zeros((), device=param.device),
+                "exp_avg": torch.zeros_like(param),
+                "exp_avg_sq": torch.zeros_like(param),
+            }
+    return adam

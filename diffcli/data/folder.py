@@ -1,0 +1,174 @@
+"""A folder of pictures, one sub-folder per class, as a data set."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from diffcli.data.images import LabelledImages
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.reading import READABLE_SUFFIXES, open_picture
+
+_MOST_UNREADABLE = 0.1
+_SHARE_OF_MEMORY = 0.5
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many pictures are read and how many there are."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that looked like a picture and was none."""
+
+    path: Path
+    why: str
+
+
+def load_folder(
+    folder: Path, size: tuple[int, int] | None = None, on_progress: OnProgress | None = None
+) -> tuple[LabelledImages, list[Unreadable]]:
+    """Read every picture below a folder.
+
+    Each sub-folder is a class, named after it, in alphabetical order; a folder without
+    sub-folders is one class.  Pictures are grey if all of them are, else RGB.  Those of
+    another shape than ``size`` are cropped at the centre to its aspect and resized.
+
+    Args:
+        folder: where the pictures are.
+        size: ``(height, width)`` in pixels; if absent, that of the pictures, if they agree.
+        on_progress: told now and then how far the reading is.
+
+    Returns:
+        The data set, and the files that were left out because they cannot be read.
+
+    Raises:
+        UsageError: if there are no pictures, or they differ in size and none is asked for.
+        DiffcliError: if over a tenth of the files cannot be read, or memory would not do.
+    """
+    class_names, files = _list_pictures(folder)
+    with ThreadPoolExecutor() as pool:
+        probes = list(pool.map(_probe, [path for path, _ in files]))
+        unreadable = [probe for probe in probes if isinstance(probe, Unreadable)]
+        _refuse_too_many(unreadable, len(files))
+        kept = [
+            (path, label, probe)
+            for (path, label), probe in zip(files, probes, strict=True)
+            if not isinstance(probe, Unreadable)
+        ]
+        height, width = size or _common_size(folder, [probe for *_, probe in kept])
+        channels = 1 if all(probe.grey for *_, probe in kept) else 3
+        _refuse_too_large(len(kept) * channels * height * width)
+
+        def read(item: tuple[Path, int, _Probe]) -> Tensor | Unreadable:
+            return _read(item[0], (height, width), channels)
+
+        images = torch.empty((len(kept), channels, height, width), dtype=torch.uint8)
+        good = torch.ones(len(kept), dtype=torch.bool)
+        for index, picture in enumerate(pool.map(read, kept)):
+            if isinstance(picture, Unreadable):
+                unreadable.append(picture)
+                good[index] = False
+            else:
+                images[index] = picture
+            if on_progress:
+                on_progress(index + 1, len(kept))
+    _refuse_too_many(unreadable, len(files))
+    labels = torch.tensor([label for _, label, _ in kept])
+    if not good.all():
+        images, labels = images[good], labels[good]
+    return LabelledImages(images, labels, class_names), unreadable
+
+
+@dataclass(frozen=True)
+class _Probe:
+    size: tuple[int, int]
+    grey: bool
+
+
+def _list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}; name a folder of pictures")
+    classes = sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    files = [
+        (path, label)
+        for label, place in enumerate(classes or [folder])
+        for path in sorted(_pictures_in(place))
+    ]
+    if not files:
+        raise UsageError(
+            f"there are no pictures in {folder}; put one sub-folder per class there, "
+            f"with {', '.join(sorted(READABLE_SUFFIXES))} files"
+        )
+    filled = {label for _, label in files}
+    if empty := [place.name for label, place in enumerate(classes) if label not in filled]:
+        raise UsageError(f"the class folder {folder / empty[0]} has no pictures; remove or fill it")
+    return tuple(place.name for place in classes or [folder]), files
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
+            yield path
+
+
+def _probe(path: Path) -> _Probe | Unreadable:
+    try:
+        with open_picture(path) as picture:
+            return _Probe((picture.height, picture.width), picture.mode == "L")
+    except DiffcliError as error:
+        return Unreadable(path, str(error))
+
+
+def _read(path: Path, size: tuple[int, int], channels: int) -> Tensor | Unreadable:
+    try:
+        with open_picture(path) as picture:
+            pixels = picture.convert("L" if channels == 1 else "RGB")
+    except DiffcliError as error:
+        return Unreadable(path, str(error))
+    height, width = size
+    if (pixels.height, pixels.width) != size:
+        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.LANCZOS)
+    content = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
+    return content.view(height, width, channels).permute(2, 0, 1)
+
+
+def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
+    sizes = Counter(probe.size for probe in probes)
+    if len(sizes) > 1:
+        (height, width), count = sizes.most_common(1)[0]
+        raise UsageError(
+            f"the pictures in {folder} have {len(sizes)} different sizes "
+            f"({width}x{height} in {count} of {len(probes)}); choose one with --image-size"
+        )
+    return next(iter(sizes))
+
+
+def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:
+    if len(unreadable) > _MOST_UNREADABLE * total:
+        raise DiffcliError(
+            f"{len(unreadable)} of {total} pictures cannot be read, the first because "
+            f"{unreadable[0].why}"
+        )
+
+
+def _refuse_too_large(size: int) -> None:
+    # Pages of physical memory; where the platform does not tell, the allocation will.
+    try:
+        import os
+
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    if size > memory * _SHARE_OF_MEMORY:
+        raise DiffcliError(
+            f"the pictures need {size / 2**30:.1f} GiB as pixels, more than half of this "
+            f"computer's {memory / 2**30:.1f} GiB; choose a smaller --image-size or fewer pictures"
+        )

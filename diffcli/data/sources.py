@@ -1,0 +1,175 @@
+"""Data sets by name or path."""
+
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from diffcli.data.folder import OnProgress, Unreadable, load_folder
+from diffcli.data.idx import load_idx_pair
+from diffcli.data.images import LabelledImages, resized
+from diffcli.data.mnist import load_mnist
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.cache import cache_folder
+
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
+
+Splits = tuple[LabelledImages, LabelledImages]
+"""Training and held-out images."""
+
+_HELD_OUT_SHARE = 0.05
+_CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+_CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+_CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set, ready to train on.
+
+    Args:
+        train: what is trained on.
+        held_out: what is not.
+        unreadable: files that were left out.
+    """
+
+    train: LabelledImages
+    held_out: LabelledImages
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def load_data(
+    source: str,
+    size: tuple[int, int] | None = None,
+    folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> DataSet:
+    """Read a data set, fetching it first if it is a named one that is not here yet.
+
+    Args:
+        source: ``mnist``, ``fashion-mnist``, ``kmnist``, ``emnist-letters``, ``emnist-balanced``,
+            ``cifar10``, or the path of a folder of pictures
+            or of an IDX file of images.
+        size: ``(height, width)`` to bring the images to, if not their own.
+        folder: where fetched data sets are kept; the cache folder if absent.
+        on_progress: told how far the reading of a folder is.
+
+    Raises:
+        UsageError: if there is no such name or path.
+        DiffcliError: if it cannot be fetched or read.
+    """
+    path = Path(source).expanduser()
+    unreadable: list[Unreadable] = []
+    if source == "mnist":
+        train, held_out = load_mnist("train"), load_mnist("test")
+    elif source in _FETCHERS:
+        train, held_out = _fetch(source, folder or cache_folder())
+    elif path.is_dir():
+        pictures, unreadable = load_folder(path, size, on_progress)
+        train, held_out = _hold_out(pictures)
+    elif path.is_file():
+        train, held_out = _hold_out(load_idx_pair(path))
+    else:
+        raise UsageError(
+            f"--data {source} is neither a path nor one of: mnist, {', '.join(_FETCHERS)}"
+        )
+    if size:
+        train, held_out = resized(train, size), resized(held_out, size)
+    return DataSet(train, held_out, tuple(unreadable))
+
+
+def _hold_out(data: LabelledImages) -> Splits:
+    """Keep a twentieth of the images, at least one, always the same, out of training."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    count = max(1, round(len(data) * _HELD_OUT_SHARE))
+    # A single picture has to serve as both.
+    return data.subset(order[count:] if len(data) > 1 else order), data.subset(order[:count])
+
+
+def _fetch(name: str, folder: Path) -> Splits:
+    try:
+        return _FETCHERS[name](folder)
+    except (OSError, RuntimeError, tarfile.TarError) as error:
+        raise DiffcliError(
+            f"cannot fetch {name} ({error}); try again with a network, or put "
+            f"{_FILES[name]} under {folder}"
+        ) from error
+
+
+def _fashion_mnist(folder: Path) -> Splits:
+    from torchvision.datasets import FashionMNIST
+
+    return _splits(lambda train: FashionMNIST(folder, train=train, download=True))
+
+
+def _kmnist(folder: Path) -> Splits:
+    from torchvision.datasets import KMNIST
+
+    return _splits(lambda train: KMNIST(folder, train=train, download=True))
+
+
+def _emnist(split: str) -> Callable[[Path], Splits]:
+    def fetch(folder: Path) -> Splits:
+        from torchvision.datasets import EMNIST
+
+        splits = _splits(lambda train: EMNIST(folder, split, train=train, download=True))
+        # EMNIST is stored transposed; letters count from 1, with an unused class 0.
+        first = 1 if split == "letters" else 0
+        train, test = (
+            LabelledImages(
+                data.images.mT.contiguous(), data.labels - first, data.class_names[first:]
+            )
+            for data in splits
+        )
+        return train, test
+
+    return fetch
+
+
+def _splits(open_split: "Callable[[bool], MNIST]") -> Splits:
+    train, test = (
+        LabelledImages(part.data[:, None], part.targets.long(), tuple(part.classes))
+        for part in (open_split(True), open_split(False))
+    )
+    return train, test
+
+
+def _cifar10(folder: Path) -> Splits:
+    # The binary version: the one that torchvision knows would have to be unpickled.
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    place = folder / "cifar-10-batches-bin"
+    if not place.is_dir():
+        download_and_extract_archive(_CIFAR10_URL, str(folder), md5=_CIFAR10_MD5)
+
+    def read(names: list[str]) -> LabelledImages:
+        content = bytearray(b"".join((place / name).read_bytes() for name in names))
+        rows = torch.frombuffer(content, dtype=torch.uint8).view(-1, 1 + 3 * 32 * 32)
+        images = rows[:, 1:].reshape(-1, 3, 32, 32)
+        return LabelledImages(images, rows[:, 0].long(), _CIFAR10_CLASSES)
+
+    return read([f"data_batch_{n}.bin" for n in range(1, 6)]), read(["test_batch.bin"])
+
+
+_FETCHERS: dict[str, Callable[[Path], Splits]] = {
+    "fashion-mnist": _fashion_mnist,
+    "kmnist": _kmnist,
+    "emnist-letters": _emnist("letters"),
+    "emnist-balanced": _emnist("balanced"),
+    "cifar10": _cifar10,
+}
+
+# What to put where when there is no network, relative to the data folder.
+_FILES = {
+    "fashion-mnist": "its four *-ubyte.gz files, unpacked, into FashionMNIST/raw",
+    "kmnist": "its four *-ubyte.gz files, unpacked, into KMNIST/raw",
+    "emnist-letters": "the emnist-letters-*-ubyte files of its gzip.zip into EMNIST/raw",
+    "emnist-balanced": "the emnist-balanced-*-ubyte files of its gzip.zip into EMNIST/raw",
+    "cifar10": "the unpacked cifar-10-binary.tar.gz into cifar-10-batches-bin",
+}
