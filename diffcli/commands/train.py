@@ -4,7 +4,7 @@ import sys
 from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -19,9 +19,23 @@ _END, _HOW, _WHAT = "End of the run, whichever comes first", "Way of training", 
 _REPORT = "Report"
 _DEFAULT_EPOCHS = 10.0
 
+_MOST_EPOCHS = 1_000_000
+
+
+class Limits(TypedDict, total=False):
+    """The ends of a run, as ``RunConfig`` names them."""
+
+    epochs: float | None
+    max_steps: int | None
+    max_seconds: float | None
+
+
+_NO_LIMITS: Limits = {"epochs": None, "max_steps": None, "max_seconds": None}
+
 # What a run is made of, and cannot change when it goes on.
 _FIXED = (
-    "name", "overwrite", "data", "image_size", "flip", "recipe", "batch_size", "learning_rate", "seed"
+    "name", "overwrite", "data", "image_size", "flip",
+    "recipe", "batch_size", "learning_rate", "seed",
 )  # fmt: skip
 
 
@@ -137,6 +151,7 @@ def train(
     from diffcli.commands.interruption import deferred_interruption
     from diffcli.commands.progress import ReadingDisplay, TrainingDisplay, show_plan
     from diffcli.data.sources import load_data
+    from diffcli.training.config import RunConfig
     from diffcli.training.distribution import World, join_world
     from diffcli.training.plan import make_plan
     from diffcli.training.setup import (
@@ -147,18 +162,27 @@ def train(
         save_config,
     )
 
-    if run and not resume:
-        raise UsageError(f"to go on with the run {run}, add --resume; a new one takes --name {run}")
-    sources = {
-        name: source.name.lower()
-        for name in context.params
-        if (source := context.get_parameter_source(name)) is not None
-    }
-    folder = _folder_to_resume(run) if resume else _new_folder(name)
+    if learning_rate is not None and not 0 < learning_rate < 1:
+        raise UsageError(f"--learning-rate must be above 0 and below 1, not {learning_rate}")
+    sources = _sources(context)
+    limits = _limits(epochs, max_steps, max_time)
     if resume:
-        config = _resumed_config(folder, context.params, sources)
+        folder = _folder_to_resume(run)
+        config = _resumed_config(folder, limits, sources)
+    elif run:
+        raise UsageError(f"to go on with {run}, add --resume; a new run is named by --name {run}")
     else:
-        config = _new_config(context.params)
+        folder = _new_folder(name)
+        config = RunConfig(
+            data=data,
+            image_size=parse_size(image_size) if image_size else None,
+            flip=flip,
+            recipe=recipe.value,
+            batch_size=batch_size,
+            seed=seed,
+            learning_rate=learning_rate,
+            **(limits or {"epochs": _DEFAULT_EPOCHS}),
+        )
     where = find_device(device)
     with join_world() as world:
         quiet = quiet or not world.leads
@@ -171,11 +195,10 @@ def train(
             show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
         if dry_run:
             return
-        if world.leads:
-            if resume:
-                save_config(folder, config)
-            else:
-                create_folder(folder, config, overwrite)
+        if world.leads and resume:
+            save_config(folder, config)
+        elif world.leads:
+            create_folder(folder, config, overwrite)
         training = make_run(folder, config, description, dataset, where, world)
         if compile_network:
             training.trainer.compile()
@@ -184,15 +207,21 @@ def train(
         with deferred_interruption() as interruption, TrainingDisplay(quiet) as display:
             for progress in training.train(interruption):
                 display.show(progress)
-        if training.share < 1:
+        if interruption() and training.share < 1:
             print(
-                f"stopped at step {training.trainer.steps_done}; everything is saved; "
-                f"go on with: diffcli train --resume {folder.name}",
+                f"stopped after {training.trainer.steps_done} steps; all is saved; go on with: "
+                f"diffcli train --resume {folder.name}",
                 file=sys.stderr,
             )
             raise typer.Exit(interruption.exit_code)
         if world.leads:
             print(json.dumps(training.summary()) if json_output else folder)
+
+
+def _sources(context: typer.Context) -> dict[str, str]:
+    """Where each option's value comes from: commandline, environment or default."""
+    found = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: source.name.lower() for name, source in found.items() if source}
 
 
 def _new_folder(name: str | None) -> Path:
@@ -202,7 +231,7 @@ def _new_folder(name: str | None) -> Path:
 
     name = name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"--name {name!r} is no name for a folder in {RUNS_FOLDER}/")
+        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
     return RUNS_FOLDER / name
 
 
@@ -221,24 +250,7 @@ def _folder_to_resume(run: str | None) -> Path:
     raise UsageError(f"there is no run {run}; --resume takes the name of one in {RUNS_FOLDER}/")
 
 
-def _new_config(options: dict[str, Any]) -> "RunConfig":
-    from diffcli.training.config import RunConfig
-
-    limits = _limits(options)
-    if not limits:
-        limits["epochs"] = _DEFAULT_EPOCHS
-    size = options["image_size"]
-    chosen = {name: options[name] for name in ("data", "flip", "batch_size", "seed")}
-    return RunConfig(
-        recipe=RecipeOption(options["recipe"]).value,
-        image_size=parse_size(size) if size else None,
-        learning_rate=options["learning_rate"],
-        **chosen,
-        **limits,
-    )
-
-
-def _resumed_config(folder: Path, options: dict[str, Any], sources: dict[str, str]) -> "RunConfig":
+def _resumed_config(folder: Path, limits: "Limits", sources: dict[str, str]) -> "RunConfig":
     """The run's own configuration, with other limits if some are given."""
     from diffcli.training.setup import load_config
 
@@ -249,24 +261,19 @@ def _resumed_config(folder: Path, options: dict[str, Any], sources: dict[str, st
                 "or start a new run"
             )
     config = load_config(folder)
-    limits = _limits(options)
-    if limits:
-        config = replace(
-            config, **{"epochs": None, "max_steps": None, "max_seconds": None, **limits}
-        )
-    for field in fields(config):
-        sources[field.name] = "file" if field.name not in limits else "commandline"
-    return config
+    sources.update({field.name: "file" for field in fields(config) if field.name not in limits})
+    return replace(config, **(_NO_LIMITS | limits)) if limits else config
 
 
-def _limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Those ends of the run that are asked for, as ``RunConfig`` names them."""
-    max_time = options["max_time"]
-    limits = {
-        "epochs": options["epochs"],
-        "max_steps": options["max_steps"],
-        "max_seconds": max_time and parse_duration(max_time),
-    }
-    if limits["epochs"] is not None and not 0 < limits["epochs"] < 1e6:
-        raise UsageError(f"--epochs must be above 0, not {limits['epochs']}")
-    return {name: limit for name, limit in limits.items() if limit is not None}
+def _limits(epochs: float | None, max_steps: int | None, max_time: str | None) -> "Limits":
+    """Those ends of a run that are asked for."""
+    limits: Limits = {}
+    if epochs is not None:
+        if not 0 < epochs < _MOST_EPOCHS:
+            raise UsageError(f"--epochs must be above 0 and below {_MOST_EPOCHS:,}, not {epochs}")
+        limits["epochs"] = epochs
+    if max_steps is not None:
+        limits["max_steps"] = max_steps
+    if max_time is not None:
+        limits["max_seconds"] = parse_duration(max_time)
+    return limits
