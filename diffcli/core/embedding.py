@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from diffcli.core.sinusoids import frequencies
+
 
 class SinusoidalPositionEmbedding(nn.Module):
     """Map timesteps to vectors of sines and cosines at log-spaced frequencies.
@@ -29,16 +31,11 @@ class SinusoidalPositionEmbedding(nn.Module):
 
     def __init__(self, dim: int, max_period: float = 10_000.0) -> None:
         super().__init__()
-        if dim <= 0 or dim % 2:
-            raise ValueError(f"the embedding's dim must be even and positive, not {dim}")
-        if not (max_period > 1 and math.isfinite(max_period)):
-            raise ValueError(f"max_period must be a finite number above 1, not {max_period}")
         self.dim = dim
         self.max_period = max_period
-        half = dim // 2
-        exponents = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
-        frequencies = torch.exp(-math.log(max_period) * exponents)
-        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+        # On the CPU even where a module is built without memory, on the meta device.
+        table = torch.tensor(frequencies(dim, max_period), dtype=torch.float64, device="cpu")
+        self.register_buffer("frequencies", table.float(), persistent=False)
 
     @property
     def wavelengths(self) -> Tensor:

@@ -2,15 +2,17 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from diffcli.files.atomic import write_atomically
 
+if TYPE_CHECKING:  # charts are written without torch
+    from torch import Tensor
 
-def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tensor:
+
+def tile(images: "Tensor", columns: int, gap: int = 2, ground: int = 255) -> "Tensor":
     """Lay images out in rows.
 
     Args:
@@ -24,10 +26,8 @@ def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tenso
     """
     count, channels, height, width = images.shape
     rows = -(-count // columns)
-    sheet = torch.full(
-        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap),
-        ground,
-        dtype=torch.uint8,
+    sheet = images.new_full(
+        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), ground
     )
     for index, image in enumerate(images):
         top = gap + index // columns * (height + gap)
@@ -36,7 +36,7 @@ def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tenso
     return sheet
 
 
-def to_pillow(pixels: Tensor) -> Image.Image:
+def to_pillow(pixels: "Tensor") -> Image.Image:
     """uint8 ``(1 or 3, H, W)`` as a grey or RGB picture."""
     channels, height, width = pixels.shape
     content = pixels.permute(1, 2, 0).contiguous().flatten().numpy().tobytes()
