@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from diffcli import __version__
+from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
 from diffcli.commands.sample import sample
 from diffcli.commands.train import train
@@ -76,4 +77,5 @@ def diffcli(
 app.command()(train)
 app.command()(sample)
 app.command()(watch)
+app.command()(info)
 app.command()(inspect_embedding)

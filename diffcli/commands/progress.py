@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -79,6 +79,24 @@ class ReadingDisplay(_Display):
             _say(f"  {item.why}")
         if len(unreadable) > _MOST_LISTED:
             _say("  ...")
+
+
+class StageDisplay(_Display):
+    """Tells how far work is that has several stages, one after the other."""
+
+    _name = ""
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Show how many pictures of how many a stage has behind it."""
+        if name != self._name or done < self._done:
+            self._name, self._start = name, time.monotonic()
+        self._done = done
+        left = (time.monotonic() - self._start) / done * (total - done)
+        self._show(done / total, f"{name}: {done:,} of {total:,}  {_clock(left)} left")
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """What shows how far one stage is."""
+        return lambda done, total: self.show(name, done, total)
 
 
 class TrainingDisplay(_Display):

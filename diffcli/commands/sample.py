@@ -1,15 +1,12 @@
 """``diffcli sample``: draw pictures with a trained model."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from diffcli.errors import UsageError
-
-_MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
+_MODEL, _WAY, _LAYOUT, _OUTPUT = "Model", "Way of sampling", "Layout", "Output"
 
 
 class SamplerOption(StrEnum):
@@ -26,86 +23,140 @@ def sample(
         typer.Option(
             "--label",
             "-l",
-            help="Class to draw: a name, a number, a range (0-9) or 'all'. May be repeated; "
-            "each is a row of the grid.",
+            help="Class: a name, a number, a range (0-4,7) or all. May be repeated.",
             show_default="all",
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Pictures per label.")] = 8,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The PNG to write.", rich_help_panel=_OUTPUT),
-    ] = Path("grid.png"),
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", help="Pictures per label.", show_default="8; strip, sheet: 1"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the first picture; the next has seed + 1.", show_default="random"),
+    ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option("--from", help="Draw this picture again; options given here win."),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
             help="A model file, or a run by folder or name.",
-            show_default="newest run, else the shipped digits",
+            show_default="newest run, else digits",
             rich_help_panel=_MODEL,
         ),
     ] = None,
     device: Annotated[
-        str,
-        typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL),
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL)
     ] = "auto",
     sampler: Annotated[
         SamplerOption | None,
         typer.Option(
-            help="ddpm is ancestral and takes all T steps.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
+            help="ddpm takes all T steps.", show_default="the model's", rich_help_panel=_WAY
         ),
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Network evaluations per picture, 1 to T.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
+            help="Network evaluations, 1 to T.", show_default="the model's", rich_help_panel=_WAY
         ),
     ] = None,
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="Classifier-free guidance: 1 is plain conditional, 0 ignores the label.",
+            help="1 is plain conditional, 0 ignores the label.",
             show_default="the model's",
             rich_help_panel=_WAY,
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
+    guidance_interval: Annotated[
+        str | None,
         typer.Option(
-            min=0,
-            max=2**32 - 1,
-            help="Seed of the first picture; the next one has seed + 1.",
-            show_default="drawn",
-            rich_help_panel=_WAY,
+            help="Timesteps to guide at, low-high.", show_default="all", rich_help_panel=_WAY
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Start from this picture, not from noise.", rich_help_panel=_WAY),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How far to go from --init, up to 1.", show_default="0.6", rich_help_panel=_WAY
+        ),
+    ] = None,
+    strip: Annotated[
+        bool | None,
+        typer.Option(
+            "--strip/--no-strip",
+            help="The way from noise, with the x0 estimates.",
+            rich_help_panel=_LAYOUT,
+            show_default=False,
+        ),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows that differ: guidance=0,1,2,4 or steps=2,4,8.", rich_help_panel=_LAYOUT
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .png, .npz, .gif, .webp or .apng; '{label}_{seed}.png'; - is stdout.",
+            show_default="grid.png",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(help="One PNG per picture, a folder per class.", rich_help_panel=_OUTPUT),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite what exists.", rich_help_panel=_OUTPUT)
+    ] = False,
+    metadata: Annotated[
+        bool,
+        typer.Option(
+            "--metadata/--no-metadata",
+            help="Keep settings in pictures.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = True,
+    preview: Annotated[
+        bool | None,
+        typer.Option(
+            "--preview/--no-preview",
+            help="Show the result here.",
+            show_default="on a terminal",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
 ) -> None:
     """Draw pictures of the labels you ask for, as a grid with one row per label."""
-    import secrets
+    from diffcli.commands.sampling import Destination, Wishes, carry_out
 
-    from diffcli.commands.devices import find_device
-    from diffcli.commands.labels import parse_labels
-    from diffcli.files.models import find_model
-    from diffcli.files.pictures import save_png, tile, to_pillow
-    from diffcli.model import Model
-
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist; create it or change -o")
-    path = find_model(model)
-    drawer = Model.load(path, find_device(device))
-    labels = parse_labels(label or ["all"], drawer.class_names)
-    settings = drawer.settings(sampler and sampler.value, steps, guidance)
-    count = len(labels) * n
-    first_seed = secrets.randbelow(2**31) if seed is None else seed
-    print(f"model: {path}", file=sys.stderr)
-    print(f"seed: {first_seed}", file=sys.stderr)
-    pixels = drawer.sample(
-        [label for label in labels for _ in range(n)],
-        seeds=range(first_seed, first_seed + count),
-        settings=settings,
+    carry_out(
+        Wishes(
+            labels=label,
+            n=n,
+            seed=seed,
+            again=again,
+            model=model,
+            device=device,
+            sampler=sampler.value if sampler else None,
+            steps=steps,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            init=init,
+            strength=strength,
+            strip=strip,
+            sheet=sheet,
+        ),
+        Destination.of(output, out_dir, force),
+        metadata=metadata,
+        preview=preview,
     )
-    save_png(output, to_pillow(tile(pixels, columns=n)))
-    print(output)

@@ -82,9 +82,9 @@ def watch(
     from rich.live import Live
 
     from diffcli.commands.devices import find_device
-    from diffcli.commands.labels import parse_labels
     from diffcli.core.generate import generate
     from diffcli.files.models import find_model
+    from diffcli.labels import parse_labels
     from diffcli.model import Model
 
     path = find_model(model)

@@ -4,22 +4,33 @@ Nothing here needs torch, so that a command can look into a file at once.
 """
 
 import json
-import math
-from dataclasses import MISSING, fields
+import sys
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from diffcli.errors import DiffcliError
 
 METADATA_KEY = "diffcli"
 FORMAT_VERSION = 1
 _MAX_HEADER = 4 << 20
+_MAX_DEPTH = 32
 
 T = TypeVar("T")
 
 
-def read_header(path: Path) -> dict[str, Any]:
+class FileKind(NamedTuple):
+    """What a file should be, for the errors about one that is not."""
+
+    name: str
+    remedy: str
+
+
+MODEL = FileKind("diffcli model", "name another with --model")
+
+
+def read_header(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
     """The header of a safetensors file: name -> dtype, shape and offsets, and the metadata.
 
     Raises:
@@ -29,50 +40,77 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if not 2 <= size <= _MAX_HEADER:
-                raise not_a_model(path, "it is no safetensors file")
+                raise unusable(path, "it is no safetensors file", kind)
             content = file.read(size)
     except OSError as error:
         raise DiffcliError(
-            f"cannot read the model {path}: {error.strerror}; name another with --model"
+            f"cannot read the {kind.name} {path}: {error.strerror}; {kind.remedy}"
         ) from error
     if len(content) < size:
-        raise not_a_model(path, "it ends within its header, so it is truncated")
+        raise unusable(path, "it ends within its header, so it is truncated", kind)
     try:
         header = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise not_a_model(path, "it is no safetensors file") from error
+        raise unusable(path, "it is no safetensors file", kind) from error
     if not isinstance(header, dict):
-        raise not_a_model(path, "it is no safetensors file")
+        raise unusable(path, "it is no safetensors file", kind)
     return header
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
     """The JSON document that ``diffcli`` keeps in a checkpoint.
 
     Raises:
         DiffcliError: if the file is no checkpoint of a version that this release knows.
     """
-    metadata = read_header(path).get("__metadata__")
+    metadata = read_header(path, kind).get("__metadata__")
     text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise not_a_model(path, "diffcli did not write it")
+        raise unusable(path, "diffcli did not write it", kind)
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise not_a_model(path, "its metadata is no JSON") from error
-    if not isinstance(document, dict):
-        raise not_a_model(path, "its metadata is no JSON object")
+        document = parse_document(text)
+    except ValueError as error:
+        raise unusable(path, str(error), kind) from error
     version = document.get("format_version")
     if version != FORMAT_VERSION:
-        raise not_a_model(
-            path, f"its format version is {version!r} and this release reads {FORMAT_VERSION}"
+        raise unusable(
+            path, f"its format version is {version!r} and this release reads {FORMAT_VERSION}", kind
         )
     return document
 
 
+def unusable(path: Path, why: str, kind: FileKind) -> DiffcliError:
+    """The one-line error for a file that is not what it should be."""
+    return DiffcliError(f"{path} is not a usable {kind.name}: {why}; {kind.remedy}")
+
+
 def not_a_model(path: Path, why: str) -> DiffcliError:
     """The one-line error for a file that cannot be used as a model."""
-    return DiffcliError(f"{path} is not a usable diffcli model: {why}; name another with --model")
+    return unusable(path, why, MODEL)
+
+
+def parse_document(text: str | bytes) -> dict[str, Any]:
+    """A JSON object out of a file.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its metadata is no JSON") from error
+    if not isinstance(document, dict):
+        raise ValueError("its metadata is no JSON object")
+    _check_depth(document, _MAX_DEPTH)
+    return document
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise ValueError("its metadata is nested too deeply")
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list):
+            _check_depth(item, left - 1)
 
 
 def _refuse_constant(name: str) -> float:
@@ -102,21 +140,18 @@ def decode(cls: type[T], document: Any) -> T:
 
 def _decode_value(name: str, hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return decode(hint, value)
     if origin is tuple and isinstance(value, list):
         return tuple(_decode_value(name, arguments[0], item) for item in value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-    elif hint in (int, bool, str):
-        if type(value) is hint:
-            return value
-    elif origin is dict:
-        if isinstance(value, dict):
-            return value
-    elif origin is UnionType:
-        if value is None:
-            return None
-        return _decode_value(name, arguments[0], value)
-    elif value in arguments and isinstance(value, str):  # Literal
+    if origin is UnionType:
+        return None if value is None else _decode_value(name, arguments[0], value)
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
+        return float(value)
+    if (
+        (hint in (int, bool, str) and type(value) is hint)
+        or (origin is dict and isinstance(value, dict))
+        or (value in arguments and isinstance(value, str))  # Literal
+    ):
         return value
     raise ValueError(f"{name} cannot be {value!r}")

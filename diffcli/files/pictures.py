@@ -4,9 +4,10 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from diffcli.files.atomic import write_atomically
+from diffcli.files.embedded import Embedded
 
 if TYPE_CHECKING:  # charts are written without torch
     from torch import Tensor
@@ -43,12 +44,28 @@ def to_pillow(pixels: "Tensor") -> Image.Image:
     return Image.frombytes("L" if channels == 1 else "RGB", (width, height), content)
 
 
+def from_pillow(picture: Image.Image, channels: int, height: int, width: int) -> "Tensor":
+    """A picture as uint8 ``(channels, height, width)``, cropped at the centre to that aspect."""
+    import torch  # noqa: PLC0415 - charts are written without
+
+    pixels = picture.convert("L" if channels == 1 else "RGB")
+    if pixels.size != (width, height):
+        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.LANCZOS)
+    content = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
+    return content.view(height, width, channels).permute(2, 0, 1)
+
+
+def encode_png(picture: Image.Image, embedded: Embedded | None = None) -> bytes:
+    """A PNG as bytes, with what is to be kept in it."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", **(embedded.options("PNG") if embedded else {}))
+    return buffer.getvalue()
+
+
 def save_png(path: Path, picture: Image.Image) -> None:
     """Write a PNG, atomically.
 
     Raises:
         OSError: if it cannot be written.
     """
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, encode_png(picture))

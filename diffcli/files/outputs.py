@@ -1,0 +1,211 @@
+"""Where drawn pictures go as they come: one file each, one array, one grid."""
+
+import math
+import re
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcli.errors import UsageError
+from diffcli.files.arrays import save_npz
+from diffcli.files.atomic import write_atomically
+from diffcli.files.pictures import encode_png, tile, to_pillow
+from diffcli.files.provenance import Provenance
+from diffcli.request import SampleRequest
+
+MAX_GRID_PICTURES = 10_000
+
+_FIELDS = ("label", "seed", "index")
+_LONGEST_NAME = 60
+
+
+def unused_path(path: Path) -> Path:
+    """``path``, or if there is something already, the first free of ``name-1``, ``name-2``...
+
+    An empty folder counts as free.
+    """
+    candidate, number = path, 0
+    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+class Output(ABC):
+    """Takes pictures in order, as many as come.
+
+    Args:
+        request: what is going to be drawn.
+    """
+
+    def __init__(self, request: SampleRequest) -> None:
+        self.request = request
+        self.count = 0
+
+    def add(self, pixels: Tensor) -> None:
+        """Take the next pictures, uint8 ``(B, C, H, W)``.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        for picture in pixels:
+            self._take(picture)
+            self.count += 1
+
+    @abstractmethod
+    def _take(self, picture: Tensor) -> None:
+        """Take picture number ``count``, ``(C, H, W)``."""
+
+
+class PictureFiles(Output):
+    """One PNG per picture, written as it comes.
+
+    Args:
+        request: what is going to be drawn.
+        pattern: path of each, with ``{label}``, ``{seed}`` and ``{index}`` in it.
+        class_names: of all labels of the model; those that are no file names are adapted.
+        overwrite: whether existing files may be; otherwise names get a suffix.
+        provenance: kept in each picture, if given.
+        on_written: told the path of each picture.
+    """
+
+    def __init__(
+        self,
+        request: SampleRequest,
+        pattern: str,
+        class_names: Sequence[str],
+        overwrite: bool,
+        provenance: Provenance | None,
+        on_written: Callable[[Path], None],
+    ) -> None:
+        super().__init__(request)
+        self.renamed = 0
+        self._pattern = pattern
+        self._names = file_names(class_names)
+        self._overwrite = overwrite
+        self._provenance = provenance
+        self._on_written = on_written
+
+    def _take(self, picture: Tensor) -> None:
+        index = self.count
+        label, seed = self.request.label(index), self.request.seed + index
+        wanted = Path(self._pattern.format(label=self._names[label], seed=seed, index=index))
+        path = wanted if self._overwrite else unused_path(wanted)
+        self.renamed += path != wanted
+        path.parent.mkdir(parents=True, exist_ok=True)
+        embedded = self._provenance.of_one(index).embedded() if self._provenance else None
+        write_atomically(path, encode_png(to_pillow(picture), embedded), durable=False)
+        self._on_written(path)
+
+
+class ArraysFile(Output):
+    """All pictures in one ``npz``; until it is written they wait in memory, once.
+
+    Args:
+        request: what is going to be drawn.
+        path: the file.
+        shape: ``(C, H, W)``.
+    """
+
+    def __init__(self, request: SampleRequest, path: Path, shape: Sequence[int]) -> None:
+        super().__init__(request)
+        self._path = path
+        self._pixels = torch.empty((len(request), *shape), dtype=torch.uint8)
+
+    def _take(self, picture: Tensor) -> None:
+        self._pixels[self.count] = picture
+
+    def write(self) -> None:
+        """Write the pictures that have come, if any.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        if self.count:
+            labels = torch.tensor([self.request.label(index) for index in range(self.count)])
+            seeds = range(self.request.seed, self.request.seed + self.count)
+            save_npz(self._path, self._pixels[: self.count], labels, seeds)
+
+
+class Grid(Output):
+    """All pictures as one, a row per label.
+
+    Args:
+        request: what is going to be drawn.
+
+    Raises:
+        UsageError: if a picture of so many pictures serves nobody.
+    """
+
+    def __init__(self, request: SampleRequest) -> None:
+        super().__init__(request)
+        if len(request) > MAX_GRID_PICTURES:
+            raise UsageError(
+                f"{len(request):,} pictures are too many for one grid; write them to a folder "
+                "with --out-dir, or to one file with -o pictures.npz"
+            )
+        self._pictures: list[Tensor] = []
+
+    def _take(self, picture: Tensor) -> None:
+        self._pictures.append(picture)
+
+    def pixels(self) -> Tensor:
+        """The pictures that have come, uint8 ``(N, C, H, W)``; at least one must have."""
+        return torch.stack(self._pictures)
+
+    def picture(self) -> Image.Image:
+        """The same as one picture; a single one has no frame."""
+        pixels = self.pixels()
+        if len(self.request) == 1:
+            return to_pillow(pixels[0])
+        return to_pillow(tile(pixels, grid_columns(self.request)))
+
+
+def grid_columns(request: SampleRequest) -> int:
+    """Pictures per row of a grid: one row per label; those of a single label in a square."""
+    if len(request.labels) == 1:
+        return math.ceil(math.sqrt(request.per_label))
+    return request.per_label
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse a pattern of file names that cannot name every picture apart.
+
+    Raises:
+        UsageError: if it is malformed, has unknown fields, or neither seed nor index.
+    """
+    try:
+        fields = [field for _, field, *_ in string.Formatter().parse(pattern) if field is not None]
+        if unknown := [field for field in fields if field not in _FIELDS]:
+            raise UsageError(
+                f"-o {pattern!r} has a field {{{unknown[0]}}}; there are "
+                f"{', '.join(f'{{{name}}}' for name in _FIELDS)}"
+            )
+        pattern.format(label="", seed=0, index=0)
+    except ValueError as error:
+        raise UsageError(f"-o {pattern!r} is no pattern of file names: {error}") from error
+    if not {"seed", "index"} & set(fields):
+        raise UsageError(f"-o {pattern!r} gives pictures the same name; add {{seed}}")
+
+
+def file_names(class_names: Iterable[str]) -> list[str]:
+    """A name for each class that no file system, and no path, takes for something else.
+
+    They differ from one another, also where case is not told apart.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for class_name in class_names:
+        name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
+        unique, number = name, 1
+        while unique.casefold() in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique.casefold())
+        names.append(unique)
+    return names
