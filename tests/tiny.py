@@ -19,7 +19,7 @@ def config(channels: int = 1, height: int = 8, width: int = 8, classes: int = 3)
         image_width=width,
         num_classes=classes,
         channels=(32, 32),
-        blocks=1,
+        blocks=(1, 1),
         embedding_dim=32,
     )
 

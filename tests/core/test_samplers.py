@@ -1,0 +1,424 @@
+"""Samplers against closed forms and against diffusers.
+
+For Gaussian data the best denoiser is known exactly, and with it every sampler is a chain of
+affine maps: what it makes of noise can be worked out with a few scalars.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from torch import Tensor, nn
+
+from diffcli.core.denoiser import Denoiser, Estimate, PredictionType
+from diffcli.core.samplers import DenoiserFunction, Plan, Step, ddim, ddpm, dpmpp
+from diffcli.core.schedule import (
+    NoiseSchedule,
+    ScheduleConfig,
+    Variance,
+    step_pairs,
+    step_plan,
+)
+from tests import tiny
+
+Solver = Callable[[DenoiserFunction, NoiseSchedule, Tensor, Plan], Iterator[Step]]
+
+SCHEDULES = [
+    ScheduleConfig(),
+    ScheduleConfig("scaled-linear", 300),
+    ScheduleConfig("cosine", 300),
+]
+STEP_COUNTS = [1, 2, 3, 4, 5, 7, 10, 16, 25, 50, 99, 150, 299, 300]
+START = torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0], dtype=torch.float64).view(-1, 1, 1, 1)
+
+
+def short(value: object) -> str:
+    return f"{value.name}-{value.num_timesteps}" if isinstance(value, ScheduleConfig) else ""
+
+
+def end(steps: Iterator[Step]) -> Tensor:
+    *_, last = steps
+    return last.x
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Data of which every pixel is N(mean, std^2), and what follows from that."""
+
+    schedule: NoiseSchedule
+    mean: float = 0.3
+    std: float = 0.5
+
+    def gain(self, t: int) -> float:
+        """How much the posterior mean of ``x_0`` moves with ``x_t``."""
+        signal, noise = self.schedule.amplitudes(t)
+        return signal * self.std**2 / (signal**2 * self.std**2 + noise**2)
+
+    def x0(self, x: Tensor, t: int) -> Tensor:
+        """The posterior mean: a Gaussian prior times a Gaussian likelihood."""
+        signal, _ = self.schedule.amplitudes(t)
+        return self.mean + self.gain(t) * (x - signal * self.mean)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Estimate:
+        signal, noise = self.schedule.amplitudes(int(t))
+        x0 = self.x0(x, int(t))
+        return Estimate(x0, (x - signal * x0) / noise)
+
+    def flow(self, x: Tensor, t: int, s: int) -> Tensor:
+        """The exact solution of the probability flow from ``t`` to ``s``.
+
+        It keeps every point at its place in units of the marginal's standard deviation.
+        """
+        (signal_t, noise_t), (signal_s, noise_s) = map(self.schedule.amplitudes, (t, s))
+        before = math.hypot(signal_t * self.std, noise_t)
+        after = math.hypot(signal_s * self.std, noise_s)
+        return signal_s * self.mean + (x - signal_t * self.mean) * (after / before)
+
+
+def affine_ddim(data: Gaussian, plan: Plan) -> tuple[float, float]:
+    """What DDIM makes of ``x_T``: a slope and an offset, by scalar arithmetic."""
+    slope, offset = 1.0, 0.0
+    for t, s in plan:
+        alpha_bar_t = float(data.schedule.alphas_cumprod[t])
+        alpha_bar_s = float(data.schedule.alphas_cumprod[s]) if s >= 0 else 1.0
+        # x0 = k x + c, and x_s = w x + (sqrt(alpha_bar_s) - w sqrt(alpha_bar_t)) x0.
+        k = data.gain(t)
+        c = data.mean * (1 - k * math.sqrt(alpha_bar_t))
+        w = math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
+        weight = math.sqrt(alpha_bar_s) - w * math.sqrt(alpha_bar_t)
+        slope, offset = w * slope + weight * k * slope, w * offset + weight * (k * offset + c)
+    return slope, offset
+
+
+def affine_dpmpp(data: Gaussian, plan: Plan) -> tuple[float, float]:
+    """What DPM-Solver++(2M) makes of ``x_T``, from its algorithm 2 in terms of lambda."""
+
+    def log_ratio(t: int) -> float:
+        alpha_bar = float(data.schedule.alphas_cumprod[t])
+        return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+    line, estimate, h = (1.0, 0.0), (0.0, 0.0), 0.0
+    for number, (t, s) in enumerate(plan):
+        k = data.gain(t)
+        c = data.mean * (1 - k * math.sqrt(float(data.schedule.alphas_cumprod[t])))
+        before, estimate = estimate, (k * line[0], k * line[1] + c)
+        if s < 0:
+            return estimate
+        h_before, h = h, log_ratio(s) - log_ratio(t)
+        r = h_before / h
+        ahead = 1 / (2 * r) if number else 0.0
+        alpha_bar_t, alpha_bar_s = (float(data.schedule.alphas_cumprod[i]) for i in (t, s))
+        keep = math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
+        take = -math.sqrt(alpha_bar_s) * math.expm1(-h)
+        slope, offset = (
+            keep * line[i] + take * ((1 + ahead) * estimate[i] - ahead * before[i]) for i in (0, 1)
+        )
+        line = (slope, offset)
+    return line
+
+
+@pytest.mark.parametrize("config", SCHEDULES, ids=short)
+@pytest.mark.parametrize(
+    ("solver", "affine"), [(ddim, affine_ddim), (dpmpp, affine_dpmpp)], ids=["ddim", "dpmpp"]
+)
+def test_solvers_are_their_recursion_at_every_number_of_steps(
+    solver: Solver,
+    affine: Callable[[Gaussian, Plan], tuple[float, float]],
+    config: ScheduleConfig,
+) -> None:
+    data = Gaussian(NoiseSchedule.from_config(config))
+    for count in STEP_COUNTS:
+        plan = step_plan(config.num_timesteps, count)
+        slope, offset = affine(data, plan)
+        got = end(solver(data, data.schedule, START, plan))
+        assert torch.allclose(got, slope * START + offset, rtol=1e-9, atol=1e-9), count
+
+
+@pytest.mark.parametrize("solver", [ddim, dpmpp])
+def test_solvers_follow_uneven_plans_too(solver: Solver) -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 300)))
+    plan = step_pairs([290, 288, 130, 129, 40, 39, 2])
+    slope, offset = (affine_ddim if solver is ddim else affine_dpmpp)(data, plan)
+    got = end(solver(data, data.schedule, START, plan))
+    assert torch.allclose(got, slope * START + offset, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("solver", "order"), [(ddim, 1), (dpmpp, 2)])
+def test_solvers_converge_with_their_order(solver: Solver, order: int) -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 4096)))
+    first, last = 3600, 400
+    exact = data.flow(START, first, last)
+
+    def error(count: int) -> float:
+        timesteps = [round(first + (last - first) * i / count) for i in range(count + 1)]
+        plan = list(pairwise(timesteps))
+        return float((end(solver(data, data.schedule, START, plan)) - exact).abs().max())
+
+    for count in (32, 64, 128):
+        assert math.log2(error(count) / error(2 * count)) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize("solver", [ddim, dpmpp])
+def test_solvers_converge_to_the_flow_from_noise_to_clean(solver: Solver) -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 2048)))
+    exact = data.flow(START, 2047, -1)
+    errors = [
+        float((end(solver(data, data.schedule, START, step_plan(2048, count))) - exact).abs().max())
+        for count in (8, 32, 128, 512, 2048)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 2e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 13, 300])
+@pytest.mark.parametrize("solver", [ddim, dpmpp])
+def test_a_single_point_is_found_exactly(solver: Solver, count: int) -> None:
+    data = Gaussian(NoiseSchedule.from_config(), mean=-0.7, std=0.0)
+    got = end(solver(data, data.schedule, START, step_plan(300, count)))
+    assert torch.allclose(got, torch.full_like(START, -0.7), atol=1e-12)
+
+
+def silence() -> Tensor:
+    return torch.zeros(1, dtype=torch.float64)
+
+
+def ancestral_mean_and_variance(
+    data: Gaussian, variance: Variance, start: float = 0.0
+) -> tuple[float, float]:
+    """Mean and variance of DDPM's output if ``x_T`` is N(start, 1), by scalar arithmetic."""
+    mean, square = start, 1.0
+    alphas_cumprod = [1.0, *data.schedule.alphas_cumprod.tolist()]
+    for t in reversed(range(data.schedule.num_timesteps)):
+        before, alpha_bar = alphas_cumprod[t], alphas_cumprod[t + 1]
+        beta = 1 - alpha_bar / before
+        # In terms of x_0: Ho et al. 2020, eq. 7.
+        to_x0 = math.sqrt(before) * beta / (1 - alpha_bar)
+        to_x = math.sqrt(1 - beta) * (1 - before) / (1 - alpha_bar)
+        gain = data.gain(t)
+        offset = to_x0 * data.mean * (1 - gain * math.sqrt(alpha_bar))
+        slope = to_x + to_x0 * gain
+        added = beta if variance == "beta" else beta * (1 - before) / (1 - alpha_bar)
+        mean, square = slope * mean + offset, slope**2 * square + (added if t else 0.0)
+    return mean, square
+
+
+class Impulses:
+    """Noise that is one for image ``k`` in the ``k``-th draw, and zero in all the others.
+
+    The sampler being affine, the images that come of it, less the one of no noise at all, are
+    the responses to unit noise of each step; the sum of their squares is the variance of what
+    comes of standard normal noise, exactly.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._rows = iter(torch.eye(count, dtype=torch.float64))
+
+    def __call__(self) -> Tensor:
+        return next(self._rows).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+@pytest.mark.parametrize(
+    "config", [ScheduleConfig(num_timesteps=n) for n in (1, 2, 7, 50)] + SCHEDULES, ids=short
+)
+def test_ddpm_has_the_mean_and_variance_of_its_recursion(
+    config: ScheduleConfig, variance: Variance
+) -> None:
+    data = Gaussian(NoiseSchedule.from_config(config))
+    count = config.num_timesteps
+    draw = Impulses(count + 1)
+    plan = step_plan(count, count)
+    ends = end(ddpm(data, data.schedule, draw(), plan, draw, variance)).flatten()
+    # A draw per step but the last, and the start: the last image has had no noise.
+    *responses, still = ends.tolist()
+    mean, square = ancestral_mean_and_variance(data, variance)
+    assert still == pytest.approx(mean, abs=1e-4)
+    assert sum((end - still) ** 2 for end in responses) == pytest.approx(square, rel=1e-4)
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+def test_ddpm_of_random_noise_has_that_mean_and_variance(variance: Variance) -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 50)))
+    generator = torch.Generator().manual_seed(0)
+    count = 40_000
+
+    def draw() -> Tensor:
+        return torch.randn(count, 1, 1, 1, generator=generator)
+
+    ends = end(ddpm(data, data.schedule, draw(), step_plan(50, 50), draw, variance))
+    mean, square = ancestral_mean_and_variance(data, variance)
+    # Four standard errors.
+    assert float(ends.mean()) == pytest.approx(mean, abs=4 * math.sqrt(square / count))
+    assert float(ends.var()) == pytest.approx(square, rel=4 * math.sqrt(2 / count))
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+def test_ddpm_draws_the_data_if_steps_are_many(variance: Variance) -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 3000)))
+    mean, square = ancestral_mean_and_variance(data, variance)
+    assert mean == pytest.approx(data.mean, abs=1e-3)
+    assert math.sqrt(square) == pytest.approx(data.std, rel=5e-3)
+
+
+def test_variance_beta_is_exact_for_standard_normal_data() -> None:
+    """Ho et al. 2020, section 3.2: noise stays noise, but for the last step's missing share."""
+    data = Gaussian(NoiseSchedule.from_config(), mean=0.0, std=1.0)
+    draw = Impulses(301)
+    ends = end(ddpm(data, data.schedule, draw(), step_plan(300, 300), draw, "beta"))
+    assert float(ends.square().sum()) == pytest.approx(1 - 1e-4, rel=1e-5)
+
+
+def test_variance_beta_tilde_is_exact_for_a_single_point() -> None:
+    data = Gaussian(NoiseSchedule.from_config(), mean=-0.7, std=0.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> Tensor:
+        return torch.randn(5, 1, 1, 1, generator=generator, dtype=torch.float64)
+
+    steps = list(ddpm(data, data.schedule, draw(), step_plan(300, 300), draw, "beta-tilde"))
+    assert torch.allclose(steps[-1].x, torch.full((5, 1, 1, 1), -0.7).double(), atol=1e-5)
+    assert all(torch.allclose(step.x0, steps[-1].x, atol=1e-5) for step in steps)
+
+
+def test_ddpm_cannot_skip_timesteps() -> None:
+    data = Gaussian(NoiseSchedule.from_config())
+    with pytest.raises(ValueError, match="every timestep"):
+        next(ddpm(data, data.schedule, START, step_plan(300, 50), silence))
+
+
+@pytest.mark.parametrize("solver", [ddim, dpmpp])
+def test_every_step_is_reported_as_planned(solver: Solver) -> None:
+    data = Gaussian(NoiseSchedule.from_config())
+    plan = step_plan(300, 9)
+    x = START
+    for (t, s), step in zip(plan, solver(data, data.schedule, START, plan), strict=True):
+        assert (step.t, step.s) == (t, s)
+        assert torch.equal(step.x0, data.x0(x, t))
+        x = step.x
+
+
+# Against diffusers: the same betas, the same timesteps, and the same network, whose answers
+# each side turns into estimates by itself.  Its tables are given in double precision; what is
+# compared is what the sampler makes of them.
+
+PEERS = [
+    ("epsilon", ScheduleConfig("linear", 100)),
+    ("v_prediction", ScheduleConfig("linear", 100)),
+    ("v_prediction", ScheduleConfig("cosine", 100)),
+]
+PEER_NAMES = ["linear-epsilon", "linear-v", "cosine-v"]
+
+
+def peer_settings(config: ScheduleConfig, prediction: PredictionType) -> dict[str, object]:
+    return {
+        "num_train_timesteps": config.num_timesteps,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
+        "beta_schedule": "squaredcos_cap_v2" if config.name == "cosine" else "linear",
+        "prediction_type": prediction,
+    }
+
+
+class Overheard:
+    """A real denoiser whose network's last answer is kept, for the peer to work with."""
+
+    answer: Tensor
+
+    def __init__(self, config: ScheduleConfig, prediction: PredictionType) -> None:
+        self.schedule = NoiseSchedule.from_config(config)
+        self._denoiser = Denoiser(tiny.network(), self.schedule, prediction)
+        self._denoiser.network.register_forward_hook(self._keep)
+
+    def _keep(self, network: nn.Module, arguments: object, answer: Tensor) -> None:
+        self.answer = answer
+
+    def __call__(self, x: Tensor, t: Tensor) -> Estimate:
+        return self._denoiser(x, t, torch.arange(len(x)))
+
+
+def starting_noise() -> Tensor:
+    return torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+def test_diffusers_walks_the_same_ancestral_way(
+    variance: Variance, prediction: PredictionType, config: ScheduleConfig
+) -> None:
+    denoiser = Overheard(config, prediction)
+    peer = DDPMScheduler(
+        **peer_settings(config, prediction),
+        variance_type={"beta": "fixed_large", "beta-tilde": "fixed_small"}[variance],
+        clip_sample=False,
+    )
+    peer.alphas_cumprod = denoiser.schedule.alphas_cumprod
+    x = starting_noise()
+    ours, theirs = (torch.Generator().manual_seed(7) for _ in range(2))
+    steps = ddpm(
+        denoiser,
+        denoiser.schedule,
+        x,
+        step_plan(config.num_timesteps, config.num_timesteps),
+        lambda: torch.randn(x.shape, generator=ours),
+        variance,
+    )
+    for step in steps:
+        expected = peer.step(denoiser.answer, step.t, x, generator=theirs)
+        assert torch.allclose(step.x, expected.prev_sample, rtol=1e-5, atol=1e-5), step.t
+        # Step by step from the same place: rounding must not pile up over 300 steps.
+        x = step.x
+
+
+# diffusers takes for DDIM's previous timestep t - T // N, which is the next one of the plan
+# only where N divides T.
+@pytest.mark.parametrize("count", [1, 2, 4, 10, 50, 100])
+@pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
+def test_diffusers_walks_the_same_ddim_way(
+    prediction: PredictionType, config: ScheduleConfig, count: int
+) -> None:
+    denoiser = Overheard(config, prediction)
+    peer = DDIMScheduler(
+        **peer_settings(config, prediction),
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+    peer.alphas_cumprod = denoiser.schedule.alphas_cumprod
+    peer.set_timesteps(count)
+    plan = step_plan(config.num_timesteps, count)
+    assert peer.timesteps.tolist() == [t for t, _ in plan]
+    x = starting_noise()
+    for step in ddim(denoiser, denoiser.schedule, x, plan):
+        expected = peer.step(denoiser.answer, step.t, x, eta=0.0)
+        assert torch.allclose(step.x, expected.prev_sample, rtol=1e-5, atol=1e-5), step.t
+        assert torch.allclose(step.x0, expected.pred_original_sample, rtol=1e-5, atol=1e-5)
+        x = step.x
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 14, 15, 50, 100])
+@pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
+def test_diffusers_walks_the_same_dpmpp_way(
+    prediction: PredictionType, config: ScheduleConfig, count: int
+) -> None:
+    denoiser = Overheard(config, prediction)
+    peer = DPMSolverMultistepScheduler(
+        **peer_settings(config, prediction),
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        lower_order_final=True,
+    )
+    peer.alphas_cumprod = denoiser.schedule.alphas_cumprod
+    plan = step_plan(config.num_timesteps, count)
+    peer.set_timesteps(timesteps=[t for t, _ in plan])
+    x = starting_noise()
+    for step in dpmpp(denoiser, denoiser.schedule, x, plan):
+        expected = peer.step(denoiser.answer, step.t, x).prev_sample
+        assert torch.allclose(step.x, expected, rtol=1e-5, atol=1e-5), step.t
+        x = step.x

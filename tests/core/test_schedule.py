@@ -1,0 +1,304 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffcli.core.schedule import (
+    NoiseSchedule,
+    ScheduleConfig,
+    ScheduleName,
+    Variance,
+    step_pairs,
+    step_plan,
+)
+
+CONFIGS = [
+    ScheduleConfig(),
+    ScheduleConfig("linear", 1000),
+    ScheduleConfig("scaled-linear", 100),
+    ScheduleConfig("cosine", 300),
+]
+PEER_SCHEDULE = {
+    "linear": "linear",
+    "scaled-linear": "linear",
+    "cosine": "squaredcos_cap_v2",
+}
+PEER_VARIANCE: dict[Variance, str] = {"beta": "fixed_large", "beta-tilde": "fixed_small"}
+
+
+def peer(config: ScheduleConfig, variance: Variance = "beta") -> DDPMScheduler:
+    """The scheduler of diffusers with the same betas, which makes the tables itself."""
+    scale = 1000 / config.num_timesteps if config.name == "scaled-linear" else 1
+    return DDPMScheduler(
+        num_train_timesteps=config.num_timesteps,
+        beta_start=config.beta_start * scale,
+        beta_end=config.beta_end * scale,
+        beta_schedule=PEER_SCHEDULE[config.name],
+        variance_type=PEER_VARIANCE[variance],
+        clip_sample=False,
+    )
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_plain_defaults_are_the_classic_ones() -> None:
+    schedule = NoiseSchedule.from_config()
+    assert schedule.num_timesteps == 300
+    betas = [1e-4 + (0.02 - 1e-4) * t / 299 for t in range(300)]
+    assert torch.allclose(schedule.betas, torch.tensor(betas, dtype=torch.float64), rtol=1e-12)
+    alpha_bar = math.prod(1 - beta for beta in betas)
+    assert float(schedule.alphas_cumprod[-1]) == pytest.approx(alpha_bar, rel=1e-12)
+    # So much of the image is left at the end that sampling from pure noise starts wrong.
+    assert math.sqrt(alpha_bar) == pytest.approx(0.219, abs=5e-4)
+
+
+def test_scaled_linear_ends_in_as_much_noise_as_a_thousand_linear_steps() -> None:
+    short = ScheduleConfig("scaled-linear", 250).betas()
+    assert torch.allclose(short, 4 * ScheduleConfig("linear", 250).betas())
+    assert torch.equal(
+        ScheduleConfig("scaled-linear", 1000).betas(), ScheduleConfig("linear", 1000).betas()
+    )
+    assert ScheduleConfig("scaled-linear", 5).betas().max() < 1
+
+
+def test_cosine_is_the_square_of_a_cosine() -> None:
+    schedule = NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
+
+    def f(t: int) -> float:
+        return math.cos((t / 300 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    # Without the last one, whose beta meets the ceiling.
+    expected = torch.tensor([f(t + 1) / f(0) for t in range(299)], dtype=torch.float64)
+    assert torch.allclose(schedule.alphas_cumprod[:-1], expected, rtol=1e-9)
+    assert float(schedule.betas[-1]) == 0.999
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine"])
+@pytest.mark.parametrize("num_timesteps", [25, 100, 300, 999, 1000])
+def test_diffusers_has_the_same_tables(name: ScheduleName, num_timesteps: int) -> None:
+    config = ScheduleConfig(name, num_timesteps)
+    schedule, other = NoiseSchedule.from_config(config), peer(config)
+    assert torch.allclose(schedule.betas, other.betas.double(), rtol=1e-5, atol=1e-7)
+    # float32, as diffusers has them, loses a little in a product of hundreds of factors.
+    assert torch.allclose(
+        schedule.alphas_cumprod, other.alphas_cumprod.double(), rtol=2e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
+)
+def test_diffusers_adds_the_same_noise(config: ScheduleConfig) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    t = torch.arange(config.num_timesteps)
+    x0, epsilon = images(len(t), 1), images(len(t), 2)
+    x_t, returned = schedule.add_noise(x0, t, epsilon)
+    assert returned is epsilon
+    assert torch.allclose(x_t, peer(config).add_noise(x0, epsilon, t), atol=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
+)
+def test_diffusers_makes_the_same_ancestral_step(
+    config: ScheduleConfig, variance: Variance
+) -> None:
+    schedule, other = NoiseSchedule.from_config(config), peer(config, variance)
+    other.set_timesteps(config.num_timesteps)
+    # Its float32 table leaves four digits of beta_1 = 1 - alpha_bar_1 / alpha_bar_0: what is
+    # compared is the step, so it gets the table in double precision.
+    other.alphas_cumprod = schedule.alphas_cumprod
+    for t in range(config.num_timesteps):
+        x_t, epsilon = images(2, 3 * t), images(2, 3 * t + 1)
+        # diffusers draws the noise itself, which is why both are given the same seed.
+        theirs = other.step(epsilon, t, x_t, generator=torch.Generator().manual_seed(t)).prev_sample
+        noise = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t))
+        ours = schedule.step(x_t, epsilon, torch.tensor([t]), noise, variance)
+        # Relative, since near the end of the cosine schedule a step multiplies by 30.
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5), t
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
+)
+def test_the_backward_step_is_the_formula(config: ScheduleConfig, variance: Variance) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    betas = config.betas().tolist()
+    alpha_bar = 1.0
+    for t, beta in enumerate(betas):
+        before, alpha_bar = alpha_bar, alpha_bar * (1 - beta)
+        mean = (0.7 - beta * -1.3 / math.sqrt(1 - alpha_bar)) / math.sqrt(1 - beta)
+        square = beta if variance == "beta" else beta * (1 - before) / (1 - alpha_bar)
+        expected = mean + (math.sqrt(square) * 1.9 if t else 0.0)
+        x_t, epsilon, noise = (torch.full((1, 1, 1, 1), value) for value in (0.7, -1.3, 1.9))
+        got = schedule.step(x_t, epsilon, torch.tensor([t]), noise, variance)
+        assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
+def test_no_noise_is_added_at_the_last_step(variance: Variance) -> None:
+    schedule = NoiseSchedule.from_config()
+    x_t, epsilon = images(3, 1), images(3, 2)
+    t = torch.tensor([0, 1, 0])
+    quiet = schedule.step(x_t, epsilon, t, torch.zeros_like(x_t), variance)
+    loud = schedule.step(x_t, epsilon, t, torch.full_like(x_t, 1e6), variance)
+    same = (quiet == loud).flatten(1).all(dim=1)
+    assert same.tolist() == [True, False, True]
+
+
+def test_images_at_different_timesteps_do_not_touch_each_other() -> None:
+    schedule = NoiseSchedule.from_config()
+    t = torch.tensor([0, 299, 1, 150, 0, 7])
+    a, b, c = images(6, 1), images(6, 2), images(6, 3)
+    methods = [
+        lambda i: schedule.add_noise(a[i], t[i], b[i])[0],
+        lambda i: schedule.step(a[i], b[i], t[i], c[i]),
+        lambda i: schedule.step(a[i], b[i], t[i], c[i], "beta-tilde"),
+        lambda i: schedule.x0_from_epsilon(a[i], b[i], t[i]),
+        lambda i: schedule.epsilon_from_x0(a[i], b[i], t[i]),
+        lambda i: schedule.velocity(a[i], b[i], t[i]),
+        lambda i: schedule.x0_from_velocity(a[i], b[i], t[i]),
+        lambda i: schedule.epsilon_from_velocity(a[i], b[i], t[i]),
+    ]
+    for method in methods:
+        together = method(slice(None))
+        alone = torch.cat([method(slice(i, i + 1)) for i in range(6)])
+        assert torch.equal(together, alone)
+
+
+def test_add_noise_draws_and_returns_standard_normal_noise() -> None:
+    schedule = NoiseSchedule.from_config()
+    torch.manual_seed(0)
+    x0, t = torch.full((64, 1, 32, 32), 0.5), torch.randint(300, (64,))
+    x_t, epsilon = schedule.add_noise(x0, t)
+    assert torch.equal(x_t, schedule.add_noise(x0, t, epsilon)[0])
+    assert abs(epsilon.mean().item()) < 4 / math.sqrt(epsilon.numel())
+    assert epsilon.std().item() == pytest.approx(1, abs=0.01)
+
+
+@given(
+    name=st.sampled_from(["linear", "scaled-linear", "cosine"]),
+    num_timesteps=st.integers(2, 1000),
+    position=st.floats(0, 0.97),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_conversions_come_back_to_where_they_began(
+    name: ScheduleName, num_timesteps: int, position: float, seed: int
+) -> None:
+    schedule = NoiseSchedule.from_config(ScheduleConfig(name, num_timesteps))
+    t = torch.full((2,), int(position * num_timesteps))
+    x0, epsilon = images(2, seed), images(2, seed ^ 1)
+    x_t, _ = schedule.add_noise(x0, t, epsilon)
+    velocity = schedule.velocity(x0, epsilon, t)
+    assert torch.allclose(schedule.x0_from_velocity(x_t, velocity, t), x0, atol=1e-5)
+    assert torch.allclose(schedule.epsilon_from_velocity(x_t, velocity, t), epsilon, atol=1e-5)
+    # These two divide, by an amplitude that may be small.
+    signal, noise = schedule.amplitudes(int(t[0]))
+    assert torch.allclose(schedule.x0_from_epsilon(x_t, epsilon, t), x0, atol=2e-6 / signal)
+    assert torch.allclose(schedule.epsilon_from_x0(x_t, x0, t), epsilon, atol=2e-6 / noise)
+
+
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
+)
+def test_amplitudes(config: ScheduleConfig) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    assert schedule.amplitudes(-1) == (1.0, 0.0)
+    for t in range(config.num_timesteps):
+        signal, noise = schedule.amplitudes(t)
+        assert signal**2 == pytest.approx(float(schedule.alphas_cumprod[t]), rel=1e-12)
+        assert signal**2 + noise**2 == pytest.approx(1, rel=1e-12)
+        assert float(schedule.log_snr[t]) == pytest.approx(2 * math.log(signal / noise), abs=1e-9)
+    assert (schedule.log_snr.diff() < 0).all()
+
+
+def test_noise_of_the_first_timesteps_survives_float32() -> None:
+    """Casting alpha_bar before subtracting it from 1 would lose it, most of all in half."""
+    schedule = NoiseSchedule(torch.full((3,), 1e-9, dtype=torch.float64))
+    x_t, _ = schedule.add_noise(torch.zeros(1, 1, 1, 1), torch.tensor([0]), torch.ones(1, 1, 1, 1))
+    assert x_t.item() == pytest.approx(math.sqrt(1e-9), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
+)
+def test_prior_mismatch_is_the_divergence_of_two_normals(config: ScheduleConfig) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    signal, noise = schedule.amplitudes(config.num_timesteps - 1)
+    x0 = torch.linspace(-1, 1, 101, dtype=torch.float64)
+    last = torch.distributions.Normal(signal * x0, noise)
+    expected = torch.distributions.kl_divergence(last, torch.distributions.Normal(0.0, 1.0)).mean()
+    got = schedule.prior_mismatch(float(x0.square().mean()))
+    assert got == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "quadratic"}, "quadratic"),
+        ({"num_timesteps": 0}, "num_timesteps"),
+        ({"num_timesteps": 100_001}, "num_timesteps"),
+        ({"beta_start": 0.0}, "betas"),
+        ({"beta_start": 0.5, "beta_end": 0.4}, "betas"),
+        ({"beta_end": 1.0}, "betas"),
+        ({"beta_end": math.nan}, "betas"),
+    ],
+)
+def test_impossible_configs_are_refused(fields: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScheduleConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    "betas", [torch.empty(0), torch.zeros(3), torch.ones(3), torch.full((2, 2), 0.5)], ids=str
+)
+def test_impossible_betas_are_refused(betas: Tensor) -> None:
+    with pytest.raises(ValueError, match="betas"):
+        NoiseSchedule(betas)
+
+
+def assert_is_a_plan(plan: list[tuple[int, int]], num_timesteps: int, num_steps: int) -> None:
+    timesteps = [t for t, _ in plan]
+    assert len(plan) == num_steps
+    assert timesteps[0] == num_timesteps - 1
+    assert all(t > s for t, s in plan)
+    assert [s for _, s in plan] == [*timesteps[1:], -1]
+    gaps = {t - s for t, s in plan}
+    assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize("num_timesteps", [1, 2, 3, 7, 299, 300, 301])
+def test_every_number_of_steps_has_its_plan(num_timesteps: int) -> None:
+    for num_steps in range(1, num_timesteps + 1):
+        assert_is_a_plan(step_plan(num_timesteps, num_steps), num_timesteps, num_steps)
+
+
+@given(st.data())
+def test_every_plan_of_every_length(data: st.DataObject) -> None:
+    num_timesteps = data.draw(st.integers(1, 5000))
+    num_steps = data.draw(st.integers(1, num_timesteps))
+    assert_is_a_plan(step_plan(num_timesteps, num_steps), num_timesteps, num_steps)
+
+
+def test_the_full_plan_visits_every_timestep() -> None:
+    assert step_plan(300, 300) == [(t, t - 1) for t in range(299, -1, -1)]
+
+
+@pytest.mark.parametrize("num_steps", [-1, 0, 301])
+def test_impossible_numbers_of_steps_are_refused(num_steps: int) -> None:
+    with pytest.raises(ValueError, match=f"1 .. 300, not {num_steps}"):
+        step_plan(300, num_steps)
+
+
+def test_step_pairs_lead_to_clean() -> None:
+    assert step_pairs([9, 4, 1]) == [(9, 4), (4, 1), (1, -1)]
+    assert all(s == t for (_, s), (t, _) in pairwise(step_pairs(range(20, -1, -3))))
