@@ -1,0 +1,110 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffcli.core.generate import ImageNoise, SamplingSettings, generate
+from diffcli.core.samplers import Step
+from diffcli.core.schedule import step_plan
+from diffcli.data.images import to_pixels
+from tests import tiny
+
+SETTINGS = [
+    SamplingSettings("dpmpp", 5),
+    SamplingSettings("ddim", 7),
+    SamplingSettings("ddpm", 20),
+    SamplingSettings("dpmpp", 5, guidance_scale=2.5),
+]
+CPU = torch.device("cpu")
+
+
+def draw(labels: Sequence[int], seeds: Sequence[int], settings: SamplingSettings) -> list[Step]:
+    return list(generate(tiny.denoiser(), torch.tensor(labels), seeds, settings))
+
+
+def pixels(labels: Sequence[int], seeds: Sequence[int], settings: SamplingSettings) -> Tensor:
+    return to_pixels(draw(labels, seeds, settings)[-1].x)
+
+
+def furthest(a: Tensor, b: Tensor) -> int:
+    return int((a.int() - b.int()).abs().max())
+
+
+def test_the_noise_of_an_image_depends_on_its_seed_alone() -> None:
+    shape = (1, 4, 4)
+    together = ImageNoise([5, 6, 2**32 - 1], shape, CPU)
+    alone = [ImageNoise([seed], shape, CPU) for seed in (5, 6, 2**32 - 1)]
+    for _ in range(3):
+        assert torch.equal(together(), torch.cat([noise() for noise in alone]))
+
+
+def test_the_noise_is_that_of_a_plain_generator() -> None:
+    noise = ImageNoise([3], (2, 5, 5), CPU)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(2):
+        assert torch.equal(noise()[0], torch.randn(2, 5, 5, generator=generator))
+
+
+def test_global_random_numbers_are_left_alone() -> None:
+    denoiser = tiny.denoiser()
+    before = torch.get_rng_state()
+    list(generate(denoiser, torch.tensor([0, 1]), [1, 2], SETTINGS[2]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+)
+def test_an_image_is_the_same_in_every_batch(settings: SamplingSettings) -> None:
+    labels, seeds = [0, 1, 2, 0, 1, 2, 3], range(100, 107)
+    together = pixels(labels, seeds, settings)
+    for size in (1, 2, 3):
+        for start in range(0, len(labels), size):
+            part = slice(start, start + size)
+            assert furthest(pixels(labels[part], seeds[part], settings), together[part]) <= 1
+
+
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+)
+def test_drawing_again_is_drawing_the_same(settings: SamplingSettings) -> None:
+    first, second = draw([0, 1], [7, 8], settings), draw([0, 1], [7, 8], settings)
+    assert torch.equal(first[-1].x, second[-1].x)
+
+
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+)
+def test_seed_and_label_both_matter(settings: SamplingSettings) -> None:
+    one, other_seed, other_label = (
+        pixels([label], [seed], settings) for label, seed in ((0, 1), (0, 2), (1, 1))
+    )
+    assert furthest(one, other_seed) > 1
+    assert furthest(one, other_label) > 1
+
+
+@pytest.mark.parametrize(
+    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+)
+def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
+    settings: SamplingSettings,
+) -> None:
+    steps = draw([0, 1], [1, 2], settings)
+    assert [(step.t, step.s) for step in steps] == step_plan(20, settings.steps)
+    assert all(step.x.shape == step.x0.shape == (2, 1, 8, 8) for step in steps)
+    assert all(step.x0.abs().max() <= 1 for step in steps)
+    assert steps[-1].x.abs().max() <= 1 + 1e-5
+
+
+def test_the_caller_is_not_left_in_inference_mode() -> None:
+    steps = generate(tiny.denoiser(), torch.tensor([0]), [1], SETTINGS[0])
+    for _ in steps:
+        assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 21), ("ddim", 21), ("ddpm", 19)])
+def test_steps_that_do_not_suit_are_refused(sampler: str, steps: int) -> None:
+    settings = SamplingSettings(sampler, steps)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"steps|every timestep"):
+        draw([0], [1], settings)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch import Tensor
+
+from diffcli.core.unet import ConditionalUNet, UNetConfig
+from tests import tiny
+
+
+def inputs(count: int, config: UNetConfig | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    config = config or tiny.config()
+    generator = torch.Generator().manual_seed(count)
+    shape = (count, config.image_channels, config.image_height, config.image_width)
+    return (
+        torch.randn(shape, generator=generator),
+        torch.randint(300, (count,), generator=generator),
+        torch.randint(config.num_classes + 1, (count,), generator=generator),
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 8), (8, 12), (28, 28), (36, 4)])
+@pytest.mark.parametrize("classes", [1, 3, 200])
+def test_the_prediction_is_like_the_image(
+    channels: int, height: int, width: int, classes: int
+) -> None:
+    config = tiny.config(channels, height, width, classes)
+    x, t, labels = inputs(2, config)
+    prediction = ConditionalUNet(config)(x, t, labels)
+    assert prediction.shape == x.shape
+    assert prediction.dtype == torch.float32
+    assert prediction.isfinite().all()
+
+
+def test_images_in_a_batch_do_not_touch_each_other() -> None:
+    network = tiny.network()
+    x, t, labels = inputs(5)
+    together = network(x, t, labels)
+    alone = torch.cat([network(x[i : i + 1], t[i : i + 1], labels[i : i + 1]) for i in range(5)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_one_timestep_stands_for_all() -> None:
+    network = tiny.network()
+    x, _, labels = inputs(3)
+    once = network(x, torch.tensor([7]), labels)
+    assert torch.allclose(once, network(x, torch.tensor([7, 7, 7]), labels), atol=1e-6)
+
+
+def test_the_memory_layout_of_the_images_does_not_matter() -> None:
+    config = tiny.config(channels=3)
+    network = tiny.network(config)
+    x, t, labels = inputs(2, config)
+    other = x.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(network(x, t, labels), network(other, t, labels), atol=1e-6)
+
+
+def test_the_prediction_depends_on_image_timestep_and_label() -> None:
+    network = tiny.network()
+    x, t, labels = inputs(1)
+    first = network(x, t, labels)
+    others = [
+        network(-x, t, labels),
+        network(x, t + 1, labels),
+        *(network(x, t, torch.tensor([label])) for label in range(4) if label != int(labels)),
+    ]
+    assert all((other - first).abs().max() > 1e-4 for other in others)
+    assert torch.equal(first, network(x, t, labels))
+
+
+def test_no_label_is_the_entry_after_the_last_class() -> None:
+    network = tiny.network()
+    assert network.no_label == 3
+    x, t, _ = inputs(1)
+    network(x, t, torch.tensor([3]))
+    with pytest.raises(IndexError):
+        network(x, t, torch.tensor([4]))
+
+
+def test_every_pixel_sees_every_other() -> None:
+    network = tiny.network()
+    x, t, labels = inputs(1)
+    x.requires_grad_()
+    prediction = network(x, t, labels)
+    for row, column in ((0, 0), (3, 5), (7, 7)):
+        (seen,) = torch.autograd.grad(prediction[0, 0, row, column], x, retain_graph=True)
+        assert (seen != 0).all()
+
+
+def test_every_weight_is_used() -> None:
+    network = tiny.network().requires_grad_(True)
+    x, t, labels = inputs(4)
+    network(x, t, labels).square().sum().backward()
+    unused = [
+        name
+        for name, param in network.named_parameters()
+        if param.grad is None or not param.grad.abs().sum() > 0
+    ]
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_height": 27}, "28x27.*multiples of 4"),
+        ({"image_width": 30}, "30x28.*multiples of 4"),
+        ({"image_height": 0}, "image_height"),
+        ({"image_width": 5000}, "image_width"),
+        ({"image_channels": 2}, "1 or 3 channels, not 2"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"num_classes": 100_001}, "num_classes"),
+        ({"channels": (48, 96)}, "multiples of 32"),
+        ({"channels": ()}, "channels"),
+        ({"channels": (32,) * 9}, "channels"),
+        ({"embedding_dim": 33}, "even"),
+        ({"embedding_dim": -2}, "embedding_dim"),
+        ({"patch_size": 0}, "patch_size"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_early(fields: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        UNetConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose
