@@ -137,9 +137,11 @@ def sample(
     ] = None,
 ) -> None:
     """Draw pictures of the labels you ask for, as a grid with one row per label."""
-    from diffcli.commands.sampling import Destination, Wishes, carry_out
+    from diffcli.commands.sample_output import Destination, write
+    from diffcli.commands.sample_plan import Wishes, make_plan, say
 
-    carry_out(
+    destination = Destination.of(output, out_dir, force)
+    plan = make_plan(
         Wishes(
             labels=label,
             n=n,
@@ -156,7 +158,9 @@ def sample(
             strip=strip,
             sheet=sheet,
         ),
-        Destination.of(output, out_dir, force),
-        metadata=metadata,
-        preview=preview,
+        destination.form,
+        metadata,
     )
+    say(f"model: {plan.model.path}")
+    say(f"seed: {plan.request.seed}")
+    write(plan, destination, preview)

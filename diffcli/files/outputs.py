@@ -1,39 +1,23 @@
 """Where drawn pictures go as they come: one file each, one array, one grid."""
 
 import math
-import re
-import string
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.errors import UsageError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.arrays import save_npz
 from diffcli.files.atomic import write_atomically
+from diffcli.files.naming import file_names, unused_path
 from diffcli.files.pictures import encode_png, tile, to_pillow
 from diffcli.files.provenance import Provenance
 from diffcli.request import SampleRequest
 
 MAX_GRID_PICTURES = 10_000
-
-_FIELDS = ("label", "seed", "index")
-_LONGEST_NAME = 60
-
-
-def unused_path(path: Path) -> Path:
-    """``path``, or if there is something already, the first free of ``name-1``, ``name-2``...
-
-    An empty folder counts as free.
-    """
-    candidate, number = path, 0
-    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
-        number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
 
 
 class Output(ABC):
@@ -110,12 +94,21 @@ class ArraysFile(Output):
         request: what is going to be drawn.
         path: the file.
         shape: ``(C, H, W)``.
+
+    Raises:
+        DiffcliError: if memory will not hold them.
     """
 
     def __init__(self, request: SampleRequest, path: Path, shape: Sequence[int]) -> None:
         super().__init__(request)
         self._path = path
-        self._pixels = torch.empty((len(request), *shape), dtype=torch.uint8)
+        try:
+            self._pixels = torch.empty((len(request), *shape), dtype=torch.uint8)
+        except RuntimeError as error:
+            raise DiffcliError(
+                f"{len(request):,} pictures do not fit into memory at once; "
+                "write them to a folder with --out-dir"
+            ) from error
 
     def _take(self, picture: Tensor) -> None:
         self._pixels[self.count] = picture
@@ -171,41 +164,3 @@ def grid_columns(request: SampleRequest) -> int:
     if len(request.labels) == 1:
         return math.ceil(math.sqrt(request.per_label))
     return request.per_label
-
-
-def check_pattern(pattern: str) -> None:
-    """Refuse a pattern of file names that cannot name every picture apart.
-
-    Raises:
-        UsageError: if it is malformed, has unknown fields, or neither seed nor index.
-    """
-    try:
-        fields = [field for _, field, *_ in string.Formatter().parse(pattern) if field is not None]
-        if unknown := [field for field in fields if field not in _FIELDS]:
-            raise UsageError(
-                f"-o {pattern!r} has a field {{{unknown[0]}}}; there are "
-                f"{', '.join(f'{{{name}}}' for name in _FIELDS)}"
-            )
-        pattern.format(label="", seed=0, index=0)
-    except ValueError as error:
-        raise UsageError(f"-o {pattern!r} is no pattern of file names: {error}") from error
-    if not {"seed", "index"} & set(fields):
-        raise UsageError(f"-o {pattern!r} gives pictures the same name; add {{seed}}")
-
-
-def file_names(class_names: Iterable[str]) -> list[str]:
-    """A name for each class that no file system, and no path, takes for something else.
-
-    They differ from one another, also where case is not told apart.
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    for class_name in class_names:
-        name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
-        unique, number = name, 1
-        while unique.casefold() in taken:
-            number += 1
-            unique = f"{name}_{number}"
-        taken.add(unique.casefold())
-        names.append(unique)
-    return names
