@@ -1,10 +1,8 @@
 """``diffcli train``: teach a new model."""
 
-import sys
-from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import Annotated
 
 import typer
 
@@ -12,31 +10,8 @@ from diffcli.commands.durations import parse_duration
 from diffcli.commands.sizes import parse_size
 from diffcli.errors import UsageError
 
-if TYPE_CHECKING:
-    from diffcli.training.config import RunConfig
-
 _END, _HOW, _WHAT = "End of the run, whichever comes first", "Way of training", "Pictures"
 _REPORT = "Report"
-_DEFAULT_EPOCHS = 10.0
-
-_MOST_EPOCHS = 1_000_000
-
-
-class Limits(TypedDict, total=False):
-    """The ends of a run, as ``RunConfig`` names them."""
-
-    epochs: float | None
-    max_steps: int | None
-    max_seconds: float | None
-
-
-_NO_LIMITS: Limits = {"epochs": None, "max_steps": None, "max_seconds": None}
-
-# What a run is made of, and cannot change when it goes on.
-_FIXED = (
-    "name", "overwrite", "data", "image_size", "flip",
-    "recipe", "batch_size", "learning_rate", "seed",
-)  # fmt: skip
 
 
 class RecipeOption(StrEnum):
@@ -145,135 +120,33 @@ def train(
     ] = False,
 ) -> None:
     """Train a model and keep it, with samples and metrics, under runs/."""
-    import json
+    from diffcli.commands.training import Request, start_or_resume
 
-    from diffcli.commands.devices import find_device
-    from diffcli.commands.interruption import deferred_interruption
-    from diffcli.commands.progress import ReadingDisplay, TrainingDisplay, show_plan
-    from diffcli.data.sources import load_data
-    from diffcli.training.config import RunConfig
-    from diffcli.training.distribution import World, join_world
-    from diffcli.training.plan import make_plan
-    from diffcli.training.setup import (
-        create_folder,
-        describe,
-        make_run,
-        make_trainer,
-        save_config,
-    )
-
-    if learning_rate is not None and not 0 < learning_rate < 1:
-        raise UsageError(f"--learning-rate must be above 0 and below 1, not {learning_rate}")
-    sources = _sources(context)
-    limits = _limits(epochs, max_steps, max_time)
-    if resume:
-        folder = _folder_to_resume(run)
-        config = _resumed_config(folder, limits, sources)
-    elif run:
+    if run and not resume:
         raise UsageError(f"to go on with {run}, add --resume; a new run is named by --name {run}")
-    else:
-        folder = _new_folder(name)
-        config = RunConfig(
+    found = {option: context.get_parameter_source(option) for option in context.params}
+    start_or_resume(
+        Request(
+            run=run,
+            resume=resume,
+            name=name,
+            overwrite=overwrite,
+            epochs=epochs,
+            max_steps=max_steps,
+            max_seconds=parse_duration(max_time) if max_time else None,
             data=data,
             image_size=parse_size(image_size) if image_size else None,
             flip=flip,
             recipe=recipe.value,
             batch_size=batch_size,
-            seed=seed,
             learning_rate=learning_rate,
-            **(limits or {"epochs": _DEFAULT_EPOCHS}),
-        )
-    where = find_device(device)
-    with join_world() as world:
-        quiet = quiet or not world.leads
-        with ReadingDisplay(quiet) as reading:
-            dataset = load_data(config.data, config.size, data_dir, reading.show)
-        reading.report(dataset.unreadable)
-        description = describe(config, dataset.train)
-        if dry_run or not quiet:
-            trial = make_trainer(config, description, dataset.train, where, World())
-            show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
-        if dry_run:
-            return
-        if world.leads and resume:
-            save_config(folder, config)
-        elif world.leads:
-            create_folder(folder, config, overwrite)
-        training = make_run(folder, config, description, dataset, where, world)
-        if compile_network:
-            training.trainer.compile()
-        if resume:
-            training.resume()
-        with deferred_interruption() as interruption, TrainingDisplay(quiet) as display:
-            for progress in training.train(interruption):
-                display.show(progress)
-        if interruption() and training.share < 1:
-            print(
-                f"stopped after {training.trainer.steps_done} steps; all is saved; go on with: "
-                f"diffcli train --resume {folder.name}",
-                file=sys.stderr,
-            )
-            raise typer.Exit(interruption.exit_code)
-        if world.leads:
-            print(json.dumps(training.summary()) if json_output else folder)
-
-
-def _sources(context: typer.Context) -> dict[str, str]:
-    """Where each option's value comes from: commandline, environment or default."""
-    found = {name: context.get_parameter_source(name) for name in context.params}
-    return {name: source.name.lower() for name, source in found.items() if source}
-
-
-def _new_folder(name: str | None) -> Path:
-    from datetime import datetime
-
-    from diffcli.files.models import RUNS_FOLDER
-
-    name = name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
-    return RUNS_FOLDER / name
-
-
-def _folder_to_resume(run: str | None) -> Path:
-    from diffcli.files.models import RUNS_FOLDER
-    from diffcli.training.setup import CONFIG_FILE
-
-    if run is None:
-        configs = list(RUNS_FOLDER.glob(f"*/{CONFIG_FILE}"))
-        if not configs:
-            raise UsageError(f"there is no run in {RUNS_FOLDER}/ to go on with; start one")
-        return max(configs, key=lambda path: path.parent.stat().st_mtime).parent
-    for folder in (RUNS_FOLDER / run, Path(run)):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    raise UsageError(f"there is no run {run}; --resume takes the name of one in {RUNS_FOLDER}/")
-
-
-def _resumed_config(folder: Path, limits: "Limits", sources: dict[str, str]) -> "RunConfig":
-    """The run's own configuration, with other limits if some are given."""
-    from diffcli.training.setup import load_config
-
-    for name in _FIXED:
-        if sources.get(name) == "commandline":
-            raise UsageError(
-                f"--{name.replace('_', '-')} cannot change within a run; leave it out of --resume, "
-                "or start a new run"
-            )
-    config = load_config(folder)
-    sources.update({field.name: "file" for field in fields(config) if field.name not in limits})
-    return replace(config, **(_NO_LIMITS | limits)) if limits else config
-
-
-def _limits(epochs: float | None, max_steps: int | None, max_time: str | None) -> "Limits":
-    """Those ends of a run that are asked for."""
-    limits: Limits = {}
-    if epochs is not None:
-        if not 0 < epochs < _MOST_EPOCHS:
-            raise UsageError(f"--epochs must be above 0 and below {_MOST_EPOCHS:,}, not {epochs}")
-        limits["epochs"] = epochs
-    if max_steps is not None:
-        limits["max_steps"] = max_steps
-    if max_time is not None:
-        limits["max_seconds"] = parse_duration(max_time)
-    return limits
+            seed=seed,
+        ),
+        sources={option: source.name.lower() for option, source in found.items() if source},
+        device=device,
+        data_dir=data_dir,
+        compile_network=compile_network,
+        dry_run=dry_run,
+        quiet=quiet,
+        json_output=json_output,
+    )

@@ -1,10 +1,9 @@
 """A run: a trainer, an end, and a folder in which everything that comes of it is kept."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,45 +15,20 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import SamplingSettings, generate
 from diffcli.data.images import to_pixels
-from diffcli.files.atomic import write_atomically
 from diffcli.files.checkpoint import ModelDescription, save_model
 from diffcli.files.models import MODEL_FILE
 from diffcli.files.pictures import save_png, tile, to_pillow
 from diffcli.training.budget import Budget
 from diffcli.training.distribution import World
+from diffcli.training.metrics import Metrics, append_metrics, forget_metrics_after
 from diffcli.training.state import Position, diverged, load_state, save_state
 from diffcli.training.trainer import Trainer
 from diffcli.training.validation import Validation
-
-METRICS_FILE = "metrics.jsonl"
 
 _RECORD_EVERY = 50
 _SECONDS_BETWEEN_SAVES = 30.0
 _GRID_ROWS = 10
 _GRID_COLUMNS = 8
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One line of ``metrics.jsonl``.
-
-    It has nothing to do with the clock, so that runs of one seed can be compared line by line.
-
-    Args:
-        step: steps done.
-        epoch: how many times every training image has been seen.
-        images_seen: images trained on so far.
-        loss: mean training loss since the last line.
-        validation_loss: of the averaged weights on held-out images, once known.
-        validation_quarters: the same per quarter of the timesteps, from the least noisy.
-    """
-
-    step: int
-    epoch: int
-    images_seen: int
-    loss: float
-    validation_loss: float | None
-    validation_quarters: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +106,7 @@ class Run:
         self._losses = [torch.tensor(loss) for loss in position.losses]
         self._quarters = position.quarters
         if self._world.leads:
-            self._forget_metrics_after(position.steps_done)
+            forget_metrics_after(self.folder, position.steps_done)
 
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Progress]:
         """Train to the end of the budget, yielding whenever metrics are recorded.
@@ -198,22 +172,8 @@ class Run:
             validation_quarters=quarters,
         )
         if self._world.leads:
-            with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(metrics)) + "\n")
+            append_metrics(self.folder, metrics)
         return metrics
-
-    def _forget_metrics_after(self, step: int) -> None:
-        """Drop the lines that were written after the state was: they are going to be again."""
-        path = self.folder / METRICS_FILE
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            # A line that a kill cut short has no end.
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
-                break
-            kept.append(line)
-        write_atomically(path, "".join(kept).encode())
 
     def _keep(self, grid_name: str) -> None:
         """Write the state and the model as they are now, and what the model draws."""

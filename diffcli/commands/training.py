@@ -1,0 +1,204 @@
+"""What ``diffcli train`` does: from its options to a run, and through it."""
+
+import json
+import sys
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from diffcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffcli.training.config import RunConfig
+    from diffcli.training.recipe import RecipeName
+
+_DEFAULT_EPOCHS = 10.0
+_MOST_EPOCHS = 1_000_000
+
+_LIMITS = ("epochs", "max_steps", "max_seconds")
+# What a run is made of, and cannot change when it goes on.
+_FIXED = ("data", "image_size", "flip", "recipe", "batch_size", "learning_rate", "seed")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options that say which run, and what it is made of.
+
+    Raises:
+        UsageError: if a number is out of range.
+    """
+
+    run: str | None
+    resume: bool
+    name: str | None
+    overwrite: bool
+    epochs: float | None
+    max_steps: int | None
+    max_seconds: float | None
+    data: str
+    image_size: tuple[int, int] | None
+    flip: bool
+    recipe: "RecipeName"
+    batch_size: int
+    learning_rate: float | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
+            raise UsageError(f"--epochs must be above 0 and at most {_MOST_EPOCHS:,}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise UsageError(
+                f"--learning-rate must be above 0 and below 1, not {self.learning_rate:g}"
+            )
+
+
+def start_or_resume(
+    request: Request,
+    *,
+    sources: dict[str, str],
+    device: str,
+    data_dir: Path | None,
+    compile_network: bool,
+    dry_run: bool,
+    quiet: bool,
+    json_output: bool,
+) -> None:
+    """Train, showing how it goes, and say where the result is.
+
+    Args:
+        request: which run.
+        sources: where each option's value comes from: commandline, environment or default.
+        device: the name of the device.
+        data_dir: where fetched data sets are kept.
+        compile_network: whether to compile the network.
+        dry_run: whether to stop before training.
+        quiet: whether to show errors only.
+        json_output: whether to print the summary of the run instead of its folder.
+
+    Raises:
+        UsageError: if there cannot be such a run.
+        DiffcliError: if the data cannot be read, or training comes apart.
+        typer.Exit: if the user, or the system, stopped it.
+    """
+    from diffcli.commands.devices import find_device
+    from diffcli.commands.interruption import deferred_interruption
+    from diffcli.commands.progress import ReadingDisplay, TrainingDisplay, show_plan
+    from diffcli.data.sources import load_data
+    from diffcli.training.distribution import World, join_world
+    from diffcli.training.plan import make_plan
+    from diffcli.training.setup import (
+        create_folder,
+        describe,
+        make_run,
+        make_trainer,
+        save_config,
+    )
+
+    folder = _folder_to_resume(request.run) if request.resume else _new_folder(request.name)
+    config = _resumed_config(folder, request, sources) if request.resume else _new_config(request)
+    where = find_device(device)
+    with join_world() as world:
+        quiet = quiet or not world.leads
+        with ReadingDisplay(quiet) as reading:
+            dataset = load_data(config.data, config.size, data_dir, reading.show)
+        reading.report(dataset.unreadable)
+        description = describe(config, dataset.train)
+        if dry_run or not quiet:
+            trial = make_trainer(config, description, dataset.train, where, World())
+            show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
+        if dry_run:
+            return
+        if world.leads and request.resume:
+            save_config(folder, config)
+        elif world.leads:
+            create_folder(folder, config, request.overwrite)
+        run = make_run(folder, config, description, dataset, where, world)
+        if compile_network:
+            run.trainer.compile()
+        if request.resume:
+            run.resume()
+        with deferred_interruption() as interruption, TrainingDisplay(quiet) as display:
+            for progress in run.train(interruption):
+                display.show(progress)
+        if interruption() and run.share < 1:
+            print(
+                f"stopped after {run.trainer.steps_done} steps; all is saved; go on with: "
+                f"diffcli train --resume {folder.name}",
+                file=sys.stderr,
+            )
+            raise typer.Exit(interruption.exit_code)
+        if world.leads:
+            _draw_losses(folder)
+            print(json.dumps(run.summary()) if json_output else folder)
+
+
+def _new_folder(name: str | None) -> Path:
+    from diffcli.files.models import RUNS_FOLDER
+
+    name = name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
+    return RUNS_FOLDER / name
+
+
+def _folder_to_resume(run: str | None) -> Path:
+    from diffcli.files.models import RUNS_FOLDER
+    from diffcli.training.setup import CONFIG_FILE
+
+    if run is None:
+        configs = list(RUNS_FOLDER.glob(f"*/{CONFIG_FILE}"))
+        if not configs:
+            raise UsageError(f"there is no run in {RUNS_FOLDER}/ to go on with; start one")
+        return max(configs, key=lambda path: path.parent.stat().st_mtime).parent
+    for folder in (RUNS_FOLDER / run, Path(run)):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    raise UsageError(f"there is no run {run}; --resume takes the name of one in {RUNS_FOLDER}/")
+
+
+def _new_config(request: Request) -> "RunConfig":
+    from diffcli.training.config import RunConfig
+
+    unlimited = all(getattr(request, limit) is None for limit in _LIMITS)
+    return RunConfig(
+        data=request.data,
+        image_size=request.image_size,
+        flip=request.flip,
+        recipe=request.recipe,
+        batch_size=request.batch_size,
+        seed=request.seed,
+        learning_rate=request.learning_rate,
+        epochs=_DEFAULT_EPOCHS if unlimited else request.epochs,
+        max_steps=request.max_steps,
+        max_seconds=request.max_seconds,
+    )
+
+
+def _resumed_config(folder: Path, request: Request, sources: dict[str, str]) -> "RunConfig":
+    """The run's own configuration, with other limits if some are given."""
+    from diffcli.training.setup import load_config
+
+    for option in (*_FIXED, "name", "overwrite"):
+        if sources.get(option) == "commandline":
+            raise UsageError(
+                f"--{option.replace('_', '-')} cannot change within a run; leave it out of "
+                "--resume, or start a new run"
+            )
+    config = load_config(folder)
+    limits = {limit: getattr(request, limit) for limit in _LIMITS}
+    limited = any(limit is not None for limit in limits.values())
+    own = _FIXED if limited else [field.name for field in fields(config)]
+    sources.update(dict.fromkeys(own, "file"))
+    return replace(config, **limits) if limited else config
+
+
+def _draw_losses(folder: Path) -> None:
+    from diffcli.figures.losses import loss_chart
+    from diffcli.files.pictures import save_png
+    from diffcli.training.metrics import read_metrics
+
+    if records := read_metrics(folder):
+        save_png(folder / "loss.png", loss_chart(records))

@@ -1,0 +1,132 @@
+"""Real signals to real training processes: nothing that was saved is ever lost."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffcli.files.checkpoint import load_model
+from diffcli.training.metrics import METRICS_FILE
+from diffcli.training.state import STATE_FILE
+from tests.conftest import Command
+from tests.training.pictures import tiny_digits, write_folder
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), tiny_digits(20))
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "diffcli", "train", *map(str, arguments)],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    number: signal.Signals, code: int, pictures: Path, tmp_path: Path, diffcli_process: Command
+) -> None:
+    run = tmp_path / "runs" / "a"
+    process = start(
+        tmp_path, "--data", pictures, "--name", "a", "--max-steps", "100000", "--batch-size", "4"
+    )
+    wait_for(run / STATE_FILE, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "diffcli train --resume a" in err
+    assert "Traceback" not in err
+    _, denoiser = load_model(run / "model.safetensors")
+    assert denoiser.prediction_type == "v_prediction"
+    lines = (run / METRICS_FILE).read_text().splitlines()
+
+    steps = str(50 * len(lines) + 60)
+    resumed = diffcli_process("train", "--resume", "a", "--max-steps", steps, "-q", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert resumed.out.strip() == str(Path("runs/a"))
+    assert (run / METRICS_FILE).read_text().splitlines()[: len(lines)] == lines
+
+
+def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> None:
+    # One step on 20,000 pictures takes long, so that the second signal falls into it.
+    run = tmp_path / "runs" / "a"
+    process = start(
+        tmp_path, "--data", pictures, "--name", "a", "--max-steps", "9", "--batch-size", "20000"
+    )
+    wait_for(run, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments; every time, what is on disk loads and training goes on."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    driver = start_driver(pictures, tmp_path)
+    assert driver.returncode == 0, driver.stderr[-2000:]
+    assert driver.stdout.strip().endswith("50 kills survived")
+
+
+def start_driver(pictures: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, __file__, str(pictures)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def kill_fifty_times(pictures: str) -> None:
+    """Fork, train, kill: forking spares each life the loading of torch."""
+    import torch
+
+    from diffcli.commands.app import app
+
+    torch.set_num_threads(1)
+    random.seed(0)
+    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "4", "-q"]
+    last_step = -1
+    for life in range(50):
+        child = os.fork()
+        if child == 0:
+            again = ["--resume", "a"] if Path("runs/a").exists() else ["--name", "a"]
+            app(["train", *again, *(options if again[0] == "--name" else ["-q"])])
+        time.sleep(random.uniform(0.05, 1.5))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
+        if Path("runs/a/model.safetensors").exists():
+            description, _ = load_model(Path("runs/a/model.safetensors"))
+            assert description.training["steps"] >= last_step
+            last_step = description.training["steps"]
+    assert last_step > 0
+    print("50 kills survived")
+
+
+if __name__ == "__main__":
+    kill_fifty_times(sys.argv[1])

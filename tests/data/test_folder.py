@@ -1,0 +1,98 @@
+"""Folders of pictures as data sets."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from diffcli.data.folder import load_folder
+from diffcli.errors import DiffcliError, UsageError
+from tests.training.pictures import CLASSES, tiny_digits, write_folder
+
+
+def solid(path: Path, size: tuple[int, int], colour: object, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)  # type: ignore[arg-type]
+
+
+def test_a_folder_holds_what_was_written(tmp_path: Path) -> None:
+    digits = tiny_digits()
+    read, unreadable = load_folder(write_folder(tmp_path, digits))
+    assert unreadable == []
+    assert read.class_names == CLASSES
+    order = digits.labels.argsort(stable=True)
+    assert torch.equal(read.labels, digits.labels[order])
+    assert torch.equal(read.images, digits.images[order])
+
+
+def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
+    solid(tmp_path / "cats" / "a.png", (8, 4), 10, "L")
+    read, _ = load_folder(tmp_path / "cats")
+    assert read.class_names == ("cats",)
+    assert read.images.shape == (1, 1, 4, 8)
+
+
+def test_one_picture_in_colour_makes_all_rgb(tmp_path: Path) -> None:
+    solid(tmp_path / "a" / "grey.png", (4, 4), 7, "L")
+    solid(tmp_path / "b" / "red.png", (4, 4), (255, 0, 0))
+    read, _ = load_folder(tmp_path)
+    assert read.images[:, :, 0, 0].tolist() == [[7, 7, 7], [255, 0, 0]]
+
+
+def test_other_shapes_are_cropped_at_the_centre(tmp_path: Path) -> None:
+    wide = Image.new("L", (16, 8), 0)
+    wide.paste(200, (4, 0, 12, 8))
+    (tmp_path / "a").mkdir()
+    wide.save(tmp_path / "a" / "wide.png")
+    read, _ = load_folder(tmp_path, (4, 4))
+    assert torch.equal(read.images, torch.full((1, 1, 4, 4), 200, dtype=torch.uint8))
+
+
+def test_pictures_that_differ_in_size_need_one(tmp_path: Path) -> None:
+    solid(tmp_path / "a" / "1.png", (8, 8), 0, "L")
+    solid(tmp_path / "a" / "2.png", (9, 8), 0, "L")
+    with pytest.raises(UsageError, match="--image-size"):
+        load_folder(tmp_path)
+
+
+def test_unreadable_files_are_listed_up_to_a_tenth(tmp_path: Path) -> None:
+    write_folder(tmp_path, tiny_digits(18))
+    (tmp_path / "one" / "torn.png").write_bytes(b"no picture")
+    (tmp_path / "one" / "notes.txt").write_text("not looked at")
+    read, unreadable = load_folder(tmp_path)
+    assert len(read) == 18
+    assert [item.path.name for item in unreadable] == ["torn.png"]
+    for name in ("b.png", "c.png"):
+        (tmp_path / "one" / name).write_bytes(b"no picture")
+    with pytest.raises(DiffcliError, match="3 of 21"):
+        load_folder(tmp_path)
+
+
+def test_reading_is_told_to_the_last_picture(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    load_folder(
+        write_folder(tmp_path, tiny_digits(10)),
+        None,
+        lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 10) for done in range(1, 11)]
+
+
+@pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p])
+def test_nothing_to_read_is_said(make: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no folder|no pictures"):
+        load_folder(make(tmp_path))  # type: ignore[operator]
+
+
+def test_an_empty_class_is_said(tmp_path: Path) -> None:
+    solid(tmp_path / "a" / "1.png", (8, 8), 0, "L")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UsageError, match="no pictures"):
+        load_folder(tmp_path)
+
+
+def test_a_set_beyond_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    solid(tmp_path / "a" / "1.png", (8, 8), 0)
+    with pytest.raises(DiffcliError, match="GiB"):
+        load_folder(tmp_path, (1_000_000, 1_000_000))

@@ -1,0 +1,73 @@
+"""IDX files, which come from strangers too."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcli.data.idx import load_idx_pair, parse_idx
+from diffcli.errors import DiffcliError
+
+
+def idx(shape: tuple[int, ...], content: bytes) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+    return bytes([0, 0, 8, len(shape)]) + sizes + content
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
+def test_bytes_come_back_in_order(shape: tuple[int, ...]) -> None:
+    count = int(torch.tensor(shape).prod())
+    content = bytes(index % 251 for index in range(count))
+    parsed = parse_idx(idx(shape, content))
+    assert tuple(parsed.shape) == shape
+    assert bytes(parsed.flatten().tolist()) == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x0d\x01\0\0\0\x01\0",
+        b"PK\x03\x04",
+        idx((3,), b"ab"),
+        idx((2,), b"abc"),
+    ],
+)
+def test_what_is_no_idx_file_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"IDX|header"):
+        parse_idx(content)
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_do_worse_than_a_value_error(content: bytes) -> None:
+    try:
+        parsed = parse_idx(content)
+    except ValueError:
+        return
+    assert parsed.numel() + 4 + 4 * parsed.ndim == len(content)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_labels_are_found_beside_the_images(packed: bool, tmp_path: Path) -> None:
+    pack = gzip.compress if packed else bytes
+    ending = ".gz" if packed else ""
+    images = tmp_path / f"some-images-idx3-ubyte{ending}"
+    images.write_bytes(pack(idx((2, 2, 3), bytes(range(12)))))
+    with pytest.raises(DiffcliError, match="some-labels-idx1-ubyte"):
+        load_idx_pair(images)
+    images.with_name(f"some-labels-idx1-ubyte{ending}").write_bytes(pack(idx((2,), b"\x04\x01")))
+    data = load_idx_pair(images)
+    assert data.images.shape == (2, 1, 2, 3)
+    assert data.labels.tolist() == [4, 1]
+    assert data.class_names == ("0", "1", "2", "3", "4")
+
+
+def test_images_and_labels_have_to_agree(tmp_path: Path) -> None:
+    (tmp_path / "images").write_bytes(idx((2, 2, 2), bytes(8)))
+    (tmp_path / "labels").write_bytes(idx((3,), bytes(3)))
+    with pytest.raises(DiffcliError, match="do not belong together"):
+        load_idx_pair(tmp_path / "images")

@@ -1,0 +1,156 @@
+"""A run that is interrupted and resumed is, byte for byte, the run that was not."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffcli.data.sources import DataSet
+from diffcli.errors import DiffcliError
+from diffcli.training.config import RunConfig
+from diffcli.training.distribution import World
+from diffcli.training.metrics import METRICS_FILE, Metrics
+from diffcli.training.run import Run
+from diffcli.training.setup import describe, make_run
+from diffcli.training.state import STATE_FILE
+from tests.training.pictures import tiny_digits
+
+# 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
+BATCH = 4
+STEPS = 53
+
+
+def tiny_run(folder: Path, config: RunConfig) -> Run:
+    data = tiny_digits()
+    dataset = DataSet(data.subset(torch.arange(50)), data.subset(torch.arange(50, 60)))
+    folder.mkdir(exist_ok=True)
+    description = describe(config, data)
+    return make_run(folder, config, description, dataset, torch.device("cpu"), World())
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    calls = iter(range(steps + 1))
+    return lambda: next(calls) == steps
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """All that a run leaves; of the model, the weights, since its summary holds the time."""
+    found = {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".png", ".jsonl")
+    }
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        found[name] = tensor.numpy().tobytes()
+    return found
+
+
+@pytest.fixture(scope="module", params=["fast", "ddpm"])
+def config(request: pytest.FixtureRequest) -> RunConfig:
+    return RunConfig(recipe=request.param, batch_size=BATCH, max_steps=STEPS, flip=True, seed=3)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / config.recipe
+    list(tiny_run(folder, config).train(lambda: False))
+    return folder
+
+
+@pytest.mark.parametrize("stops", [(1,), (13,), (7, 30, 51), (50,)])
+def test_resumed_is_uninterrupted(
+    config: RunConfig, uninterrupted: Path, stops: tuple[int, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    before = 0
+    for stop in stops:
+        run = tiny_run(folder, config)
+        run.resume()
+        assert run.trainer.steps_done == before
+        list(run.train(stop_after(stop - before)))
+        assert run.trainer.steps_done == stop
+        before = stop
+    last = tiny_run(folder, config)
+    last.resume()
+    list(last.train(lambda: False))
+    assert results(folder) == results(uninterrupted)
+
+
+def test_lines_written_after_the_last_save_are_not_doubled(
+    config: RunConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    list(tiny_run(folder, config).train(stop_after(40)))
+    # What a kill leaves behind: lines of steps that the state does not know, the last one cut.
+    with (folder / METRICS_FILE).open("a") as file:
+        file.write(json.dumps(asdict(Metrics(44, 3, 176, 0.5, None, None))) + '\n{"step": 6')
+    run = tiny_run(folder, config)
+    run.resume()
+    list(run.train(lambda: False))
+    assert results(folder) == results(uninterrupted)
+
+
+def test_other_seeds_give_other_runs(
+    config: RunConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    other = RunConfig(recipe=config.recipe, batch_size=BATCH, max_steps=STEPS, flip=True, seed=4)
+    list(tiny_run(folder, other).train(lambda: False))
+    ours, theirs = results(folder), results(uninterrupted)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] != theirs[name] for name in (METRICS_FILE, "samples.png", "stem.weight"))
+
+
+def test_metrics_know_nothing_of_the_clock(config: RunConfig, uninterrupted: Path) -> None:
+    lines = (uninterrupted / METRICS_FILE).read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["step"] for record in records] == sorted({r["step"] for r in records})
+    assert records[-1]["step"] == STEPS
+    assert not {"seconds", "time", "images_per_second"} & set(records[0])
+    assert all(len(record["validation_quarters"]) == 4 for record in records if record["epoch"])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b)]
+)
+def test_a_damaged_state_is_said_in_one_line(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    config = RunConfig(batch_size=BATCH, max_steps=4)
+    folder = tmp_path / "run"
+    list(tiny_run(folder, config).train(stop_after(2)))
+    state = folder / STATE_FILE
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(DiffcliError) as caught:
+        tiny_run(folder, config).resume()
+    assert STATE_FILE in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(tiny_run(folder, RunConfig(batch_size=BATCH, max_steps=2)).train(lambda: False))
+    other = RunConfig(batch_size=BATCH, max_steps=2, recipe="ddpm")
+    with pytest.raises(DiffcliError, match="not those of this run"):
+        tiny_run(folder, other).resume()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(
+    tmp_path: Path,
+) -> None:
+    config = RunConfig(batch_size=BATCH, max_steps=200)
+    folder = tmp_path / "run"
+    run = tiny_run(folder, config)
+    list(run.train(stop_after(6)))
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run = tiny_run(folder, config)
+    run.resume()
+    with torch.no_grad():
+        next(run.trainer.denoiser.network.parameters()).fill_(torch.inf)
+    with pytest.raises(DiffcliError, match=r"came apart at step .*learning-rate"):
+        list(run.train(lambda: False))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
