@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from diffcli import __version__
+from diffcli.commands.evaluate import evaluate
+from diffcli.commands.features import features
 from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
+from diffcli.commands.noise_demo import noise_demo
 from diffcli.commands.sample import sample
 from diffcli.commands.train import train
 from diffcli.commands.watch import watch
@@ -78,4 +81,7 @@ app.command()(train)
 app.command()(sample)
 app.command()(watch)
 app.command()(info)
+app.command()(evaluate)
+app.command()(features)
 app.command()(inspect_embedding)
+app.command()(noise_demo)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from diffcli.drawing.colours import FRAME, GRID, INK, MARK, MUTED, PAPER, Colour
+from diffcli.drawing.colours import FRAME, GRID, MARK, MUTED, PAPER, Colour
 from diffcli.drawing.scales import Scale, tick_label
 from diffcli.drawing.text import (
     NORMAL,
     SMALL,
     elided,
-    line,
     line_height,
     rotated,
     width_of,
@@ -18,7 +17,8 @@ from diffcli.drawing.text import (
 )
 
 _GAP = 6
-_PIXELS_PER_X_TICK, _PIXELS_PER_Y_TICK = 64, 34
+_PIXELS_PER_X_TICK, _PIXELS_PER_Y_TICK = 48, 34
+_SWATCH = 14
 _FINER = 4
 """Curves are drawn so many times larger and reduced, which makes their edges smooth."""
 
@@ -75,9 +75,9 @@ class Chart:
         y_values = y.ticks(max(2, (bottom - top) // spacing)) if y_ticks else []
         y_labels = [y_names[round(v)] if y_names else tick_label(v) for v in y_values]
         left = max((width_of(label, SMALL) for label in y_labels), default=0)
-        left += _GAP if y_ticks else 1
-        left = max(left + (line_height(SMALL) if y_label else 0), gutter)
+        left = max(left + _GAP + (line_height(SMALL) if y_label else 0), gutter)
         x_values = x.ticks(max(2, (width - left) // _PIXELS_PER_X_TICK))
+        left = max(left, width_of(tick_label(x_values[0]), SMALL) // 2 + 1)
         right = width - 1 - max(_GAP, width_of(tick_label(x_values[-1]), SMALL) // 2 + 1)
         self.box = (left, top, right, bottom)
         self._frame(x_values, dict(zip(y_values, y_labels, strict=True)))
@@ -191,12 +191,13 @@ class Chart:
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=FRAME)
 
     def _legend(self, legend: Legend, middle: float) -> None:
-        place = self.box[0]
+        left = self.box[0]
         draw = ImageDraw.Draw(self.picture)
-        room = (self.picture.width - place) // len(legend)
+        room = self.picture.width - left - len(legend) * (_SWATCH + 3 * _GAP)
+        if sum(width_of(name, SMALL) for name, _ in legend) > room:
+            legend = [(elided(name, room // len(legend), SMALL), colour) for name, colour in legend]
         for name, colour in legend:
-            draw.rectangle((place, middle - 1, place + 14, middle + 1), fill=colour)
-            shown = elided(name, room - 32, SMALL)
-            entry = line(shown, SMALL, INK)
-            self.picture.paste(entry, (place + 19, round(middle - entry.height / 2)))
-            place += 19 + entry.width + 14
+            draw.rectangle((left, middle - 1, left + _SWATCH, middle + 1), fill=colour)
+            left += _SWATCH + _GAP
+            write(self.picture, (left, middle), name, "lm", SMALL)
+            left += width_of(name, SMALL) + 2 * _GAP

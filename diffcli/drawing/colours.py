@@ -10,6 +10,7 @@ MUTED: Colour = (91, 103, 112)
 GRID: Colour = (228, 232, 236)
 FRAME: Colour = (150, 160, 170)
 SHADE: Colour = (253, 240, 226)
+BARS: Colour = (168, 209, 234)
 MARK: Colour = (190, 18, 60)
 
 # Okabe & Ito 2008.
