@@ -1,0 +1,100 @@
+"""Modes, links and limits, as POSIX has them."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from diffcli.files.atomic import write_atomically
+
+if sys.platform == "win32":
+    pytest.skip("Windows has other modes, links and limits", allow_module_level=True)
+
+import resource
+
+
+@contextmanager
+def umask(value: int) -> Iterator[None]:
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let the system refuse to write more, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Without the rights of root, for whom no folder is read-only."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077])
+def test_the_mode_is_what_open_would_give(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        write_atomically(tmp_path / "ours", b"content")
+        (tmp_path / "plain").write_bytes(b"content")
+        assert os.umask(mask) == mask, "the mask itself is as it was"
+    ours, plain = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain"))
+    assert ours == plain == 0o666 & ~mask
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "target.bin"
+    target.write_bytes(b"old")
+    link = tmp_path / "link.bin"
+    link.symlink_to(Path("elsewhere") / "target.bin")
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_link_to_nothing_gets_its_file(tmp_path: Path) -> None:
+    link = tmp_path / "link.bin"
+    link.symlink_to("target.bin")
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "target.bin").read_bytes() == b"new"
+
+
+def test_a_write_that_fails_halfway_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"old")
+    with files_of_at_most(1000), pytest.raises(OSError, match="too large"):
+        write_atomically(path, bytes(100_000))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(b"old")
+    folder.chmod(0o555)
+    with unprivileged(), pytest.raises(PermissionError):
+        write_atomically(folder / "a.bin", b"new")
+    folder.chmod(0o755)
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"old"]

@@ -1,0 +1,172 @@
+import json
+import math
+import struct
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffcli.core.schedule import ScheduleConfig
+from diffcli.core.unet import UNetConfig
+from diffcli.errors import DiffcliError
+from diffcli.files.metadata import decode, read_header, read_metadata
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**300)
+    | st.floats()
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@dataclass(frozen=True)
+class Everything:
+    """One field of each kind that a checkpoint has."""
+
+    whole: int
+    real: float
+    flag: bool
+    text: str
+    choice: Literal["a", "b"]
+    several: tuple[int, ...]
+    anything: dict[str, Any]
+    maybe: int | None = None
+
+
+GOOD: dict[str, Any] = {
+    "whole": 3,
+    "real": 0.5,
+    "flag": True,
+    "text": "ü",
+    "choice": "b",
+    "several": [1, 2],
+    "anything": {"a": [None]},
+    "maybe": 7,
+}
+
+
+def header(content: bytes, size: int | None = None) -> bytes:
+    return struct.pack("<Q", len(content) if size is None else size) + content
+
+
+def test_decode_builds_what_it_is_given() -> None:
+    expected = Everything(3, 0.5, True, "ü", "b", (1, 2), {"a": [None]}, 7)
+    assert decode(Everything, GOOD) == expected
+    assert decode(Everything, {**GOOD, "maybe": None}).maybe is None
+    without = {name: value for name, value in GOOD.items() if name != "maybe"}
+    assert decode(Everything, without).maybe is None
+    assert decode(Everything, {**GOOD, "real": 2}).real == 2.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("whole", True),
+        ("whole", 3.0),
+        ("whole", "3"),
+        ("whole", None),
+        ("real", True),
+        ("real", "0.5"),
+        ("real", math.inf),
+        ("real", math.nan),
+        pytest.param("real", 10**400, id="real-beyond-float"),
+        ("flag", 1),
+        ("text", 1),
+        ("choice", "c"),
+        ("choice", ["a"]),
+        ("several", 1),
+        ("several", "12"),
+        ("several", [1, "2"]),
+        ("several", [[1]]),
+        ("anything", []),
+        ("maybe", "7"),
+    ],
+)
+def test_decode_refuses_other_types(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"Everything.{field} "):
+        decode(Everything, {**GOOD, field: value})
+
+
+def test_decode_refuses_missing_and_unknown_fields() -> None:
+    with pytest.raises(ValueError, match=r"Everything\.whole is missing"):
+        decode(Everything, {k: v for k, v in GOOD.items() if k != "whole"})
+    with pytest.raises(ValueError, match="unknown field 'other'"):
+        decode(Everything, {**GOOD, "other": 1})
+    for document in (None, [], "text", 3):
+        with pytest.raises(ValueError, match="no JSON object"):
+            decode(Everything, document)
+
+
+@pytest.mark.parametrize("config", [UNetConfig(), UNetConfig(3, 32, 64, 7), ScheduleConfig()])
+def test_decode_undoes_asdict_through_json(config: object) -> None:
+    document = json.loads(json.dumps(asdict(config)))  # type: ignore[call-overload]
+    assert decode(type(config), document) == config
+
+
+@given(data=st.data(), cls=st.sampled_from([Everything, UNetConfig, ScheduleConfig]))
+def test_decode_of_anything_works_or_is_a_value_error(data: st.DataObject, cls: type) -> None:
+    names = list(cls.__dataclass_fields__)
+    document = data.draw(JSON | st.dictionaries(st.sampled_from(names), JSON, max_size=len(names)))
+    with suppress(ValueError):
+        assert isinstance(decode(cls, document), cls)
+
+
+@in_one_folder
+@given(content=st.binary(max_size=64) | JSON.map(lambda value: header(json.dumps(value).encode())))
+def test_any_bytes_are_a_header_or_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with suppress(DiffcliError):
+        assert isinstance(read_header(path), dict)
+    with pytest.raises(DiffcliError):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no safetensors file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "no safetensors file"),
+        (header(b"{}", size=2**63), "no safetensors file"),
+        (header(b"{}" + b" " * (5 << 20)), "no safetensors file"),
+        (header(b"{}", size=1000), "truncated"),
+        (header(b"[]"), "no safetensors file"),
+        (header(b"{nonsense}"), "no safetensors file"),
+        (header(b"\xff\xfe{}"), "no safetensors file"),
+        (header(b"[" * 1_000_000), "no safetensors file"),
+        (header(b'{"a": 1' + b"0" * 10_000 + b"}"), "no safetensors file"),
+        (header(b"{}"), "diffcli did not write it"),
+        (header(b'{"__metadata__": 3}'), "diffcli did not write it"),
+        (header(b'{"__metadata__": {"diffcli": 3}}'), "diffcli did not write it"),
+        (header(b'{"__metadata__": {"diffcli": "{"}}'), "no JSON"),
+        (header(b'{"__metadata__": {"diffcli": "[]"}}'), "no JSON object"),
+        (header(b'{"__metadata__": {"diffcli": "{}"}}'), "format version"),
+        (header(b'{"__metadata__": {"diffcli": "{\\"format_version\\": 999}"}}'), "999"),
+        (header(b'{"__metadata__": {"diffcli": "{\\"a\\": NaN}"}}'), "no JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DiffcliError, match=message) as caught:
+        read_metadata(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert text.endswith("; name another with --model")
+    assert "\n" not in text
+
+
+def test_a_missing_file_and_a_folder_are_one_line_too(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DiffcliError, match=r"cannot read the .*; name another with --model"):
+            read_header(path)
