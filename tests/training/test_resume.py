@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffcli.core.generate import SamplingSettings
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError
 from diffcli.training.config import RunConfig
@@ -17,6 +18,7 @@ from diffcli.training.metrics import METRICS_FILE, Metrics
 from diffcli.training.run import Run
 from diffcli.training.setup import describe, make_run
 from diffcli.training.state import STATE_FILE
+from tests import tiny
 from tests.training.pictures import tiny_digits
 
 # 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
@@ -28,7 +30,12 @@ def tiny_run(folder: Path, config: RunConfig) -> Run:
     data = tiny_digits()
     dataset = DataSet(data.subset(torch.arange(50)), data.subset(torch.arange(50, 60)))
     folder.mkdir(exist_ok=True)
-    description = describe(config, data)
+    # A smaller network and fewer steps of sampling than a user gets, to be quick.
+    description = replace(
+        describe(config, data),
+        architecture=tiny.config(),
+        sampling=SamplingSettings("ddim", 3),
+    )
     return make_run(folder, config, description, dataset, torch.device("cpu"), World())
 
 
