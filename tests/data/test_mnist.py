@@ -68,14 +68,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_missing_files_are_one_line(package: Path) -> None:
     (package / "test-labels.idx.xz").unlink()
-    with pytest.raises(DiffcliError, match="test-labels cannot be read .*; reinstall diffcli"):
+    with pytest.raises(DiffcliError, match=r"test-labels cannot be read .*; reinstall diffcli"):
         load_mnist("test")
 
 
 def test_truncated_files_are_one_line(package: Path) -> None:
     path = package / "test-images.idx.xz"
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(DiffcliError, match="test-images cannot be read .*; reinstall diffcli"):
+    with pytest.raises(DiffcliError, match=r"test-images cannot be read .*; reinstall diffcli"):
         load_mnist("test")
 
 
