@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from diffcli.core.generate import SamplingSettings
 
-MAX_SEED = 2**53 - 1  # what every reader of JSON keeps exactly
+MAX_SEED = 2**32 - 1  # what the CPU generator of torch tells apart
 MAX_PICTURES = 10**9
 MAX_SHEET_ROWS = 100
 
