@@ -17,3 +17,60 @@ os.environ |= {"NO_COLOR": "1", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1
 # small as those of the tests gain nothing from a second thread, and on a busy machine, where
 # two wait for each other, they lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def is_one_line_error(self, code: int, *words: str) -> bool:
+        """Whether it failed as it should: that exit code, one line, and all the words in it."""
+        return (
+            self.code == code
+            and self.out == ""
+            and self.err.startswith("diffcli: ")
+            and self.err.count("\n") == 1
+            and "Traceback" not in self.err
+            and all(word in self.err for word in words)
+        )
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def diffcli(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the command line within this process, which spares it the loading of torch."""
+    from diffcli.commands.app import app
+
+    def run(*arguments: str | Path) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            app([str(argument) for argument in arguments], prog_name="diffcli")
+        assert isinstance(left.value.code, int)
+        return Result(left.value.code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def diffcli_process() -> Command:
+    """Run the command line as a process of its own."""
+
+    def run(*arguments: str | Path, cwd: Path | None = None) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "diffcli", *map(str, arguments)],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=300,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
