@@ -1,0 +1,210 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.generate import generate
+from diffcli.data.images import LabelledImages
+from diffcli.training.config import RunConfig
+from diffcli.training.distribution import World
+from diffcli.training.recipe import RECIPES, Recipe, RecipeName
+from diffcli.training.trainer import Trainer, batch_index, derived_seed
+from tests import tiny
+
+DARK, BRIGHT = 40, 200
+
+
+def flat_pictures(count: int = 64) -> LabelledImages:
+    """Three classes, though the last has no pictures: dark ones, and bright ones."""
+    labels = torch.arange(count) % 2
+    values = torch.where(labels == 0, DARK, BRIGHT).to(torch.uint8)
+    images = values.view(-1, 1, 1, 1).expand(-1, 1, 8, 8).clone()
+    return LabelledImages(images, labels, ("dark", "bright", "none"))
+
+
+def make_trainer(
+    recipe: Recipe | None = None,
+    data: LabelledImages | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    flip: bool = False,
+) -> Trainer:
+    recipe = recipe or RECIPES["fast"]
+    torch.manual_seed(0)
+    denoiser = tiny.description(recipe.schedule, recipe.prediction_type).build()
+    config = RunConfig(batch_size=batch_size, seed=seed, flip=flip)
+    return Trainer(denoiser, data or flat_pictures(), recipe, config, World())
+
+
+def weights(trainer: Trainer) -> Tensor:
+    return torch.cat([param.detach().flatten() for param in trainer.denoiser.network.parameters()])
+
+
+class Eavesdropper:
+    """Keeps what a trainer's network is asked."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.x: list[Tensor] = []
+        self.t: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        trainer.denoiser.network.register_forward_pre_hook(self._listen)
+
+    def _listen(self, network: nn.Module, arguments: tuple[Tensor, Tensor, Tensor]) -> None:
+        for kept, argument in zip((self.x, self.t, self.labels), arguments, strict=True):
+            kept.append(argument.clone())
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(4, 12), (5, 12), (12, 12), (30, 12), (7, 1)])
+def test_every_epoch_shows_every_image_once(batch_size: int, count: int) -> None:
+    steps = math.ceil(5 * count / batch_size)
+    seen = torch.cat([batch_index(3, step, batch_size, count) for step in range(steps)])
+    epochs = seen[: 5 * count].view(5, count)
+    assert torch.equal(epochs.sort(dim=1).values, torch.arange(count).expand(5, -1))
+    if count > 1:
+        assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
+
+
+def test_the_order_depends_on_the_seed_and_on_nothing_else() -> None:
+    first = batch_index(1, 7, 16, 1000)
+    batch_index(2, 0, 16, 1000)
+    torch.manual_seed(5)
+    assert torch.equal(batch_index(1, 7, 16, 1000), first)
+    assert not torch.equal(batch_index(2, 7, 16, 1000), first)
+
+
+def test_derived_seeds_differ_and_stay() -> None:
+    assert derived_seed(0, "step", 1) == derived_seed(0, "step", 1)
+    seeds = {derived_seed(seed, name, step) for seed in (0, 1) for name in "ab" for step in (0, 1)}
+    assert len(seeds) == 8
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize("name", ["fast", "ddpm"])
+def test_the_same_seed_is_the_same_training_bit_for_bit(name: RecipeName) -> None:
+    first, second, other = (make_trainer(RECIPES[name], seed=seed) for seed in (4, 4, 5))
+    losses: list[list[float]] = []
+    for trainer in (first, second, other):
+        torch.manual_seed(int(torch.rand(()) * 1000))
+        losses.append([float(trainer.step(0.0)) for _ in range(4)])
+    assert losses[0] == losses[1] != losses[2]
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_steps_and_images_are_counted() -> None:
+    trainer = make_trainer(batch_size=7)
+    for _ in range(3):
+        trainer.step(0.0)
+    assert (trainer.steps_done, trainer.images_seen) == (3, 21)
+
+
+def test_at_the_end_of_the_run_the_learning_rate_is_zero() -> None:
+    trainer = make_trainer()
+    trainer.step(0.0)
+    before = weights(trainer)
+    trainer.step(1.0)
+    assert torch.equal(weights(trainer), before)
+    trainer.step(0.5)
+    assert not torch.equal(weights(trainer), before)
+
+
+def test_the_average_follows() -> None:
+    trainer = make_trainer()
+    trainer.step(0.0)
+    average = torch.cat([param.flatten() for param in trainer.ema.network.parameters()])
+    assert torch.allclose(average, weights(trainer))
+    before = weights(trainer)
+    trainer.step(0.0)
+    average = torch.cat([param.flatten() for param in trainer.ema.network.parameters()])
+    assert (average - before).norm() > 0
+    assert (average - weights(trainer)).norm() < (average - before).norm()
+
+
+def test_labels_are_dropped_image_by_image() -> None:
+    trainer = make_trainer(batch_size=256)
+    heard = Eavesdropper(trainer)
+    for _ in range(8):
+        trainer.step(0.0)
+    dropped = torch.cat(heard.labels) == trainer.denoiser.network.no_label
+    # Four standard deviations of a share of 2048.
+    assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.027)
+    assert all(0 < batch.float().mean() < 0.3 for batch in dropped.view(8, 256))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_labels_may_stay_or_all_be_dropped(share: float) -> None:
+    trainer = make_trainer(replace(RECIPES["fast"], label_dropout=share))
+    heard = Eavesdropper(trainer)
+    trainer.step(0.0)
+    dropped = heard.labels[0] == trainer.denoiser.network.no_label
+    assert bool((dropped == bool(share)).all())
+
+
+def test_stratified_timesteps_have_one_in_each_part() -> None:
+    trainer = make_trainer(replace(RECIPES["fast"], stratified=True), batch_size=30)
+    heard = Eavesdropper(trainer)
+    trainer.step(0.0)
+    assert torch.equal(heard.t[0] // 10, torch.arange(30))
+
+
+def test_other_timesteps_are_uniform() -> None:
+    trainer = make_trainer(replace(RECIPES["ddpm"], stratified=False), batch_size=256)
+    heard = Eavesdropper(trainer)
+    for _ in range(10):
+        trainer.step(0.0)
+    t = torch.cat(heard.t)
+    assert t.min() >= 0
+    assert t.max() <= 299
+    counts = torch.bincount(t // 30, minlength=10).double()
+    # Chi-square with 9 degrees of freedom: one in a hundred thousand is above 40.
+    assert float(((counts - 256) ** 2 / 256).sum()) < 40
+
+
+def test_the_network_gets_the_noisy_images_of_its_labels() -> None:
+    """At the least noisy timesteps the images themselves can be told."""
+    trainer = make_trainer(replace(RECIPES["fast"], label_dropout=0.0), batch_size=64)
+    heard = Eavesdropper(trainer)
+    trainer.step(0.0)
+    clear = heard.t[0] < 50
+    assert clear.any()
+    means = heard.x[0][clear].mean(dim=(1, 2, 3))
+    assert torch.equal((means > 0).long(), heard.labels[0][clear])
+
+
+def test_half_of_the_images_are_mirrored_if_asked() -> None:
+    data = flat_pictures(64)
+    data.images[:] = 0
+    data.images[:, :, :, :4] = 255
+    mirrored = []
+    for flip in (False, True):
+        trainer = make_trainer(data=data, batch_size=256, flip=flip)
+        heard = Eavesdropper(trainer)
+        trainer.step(0.0)
+        clear = heard.x[0][heard.t[0] < 100]
+        left, right = clear.chunk(2, dim=3)
+        mirrored.append((left.mean(dim=(1, 2, 3)) < right.mean(dim=(1, 2, 3))).float().mean())
+    assert float(mirrored[0]) == 0
+    assert float(mirrored[1]) == pytest.approx(0.5, abs=0.22)
+
+
+@pytest.mark.parametrize("name", ["fast", "ddpm"])
+def test_it_learns_what_the_labels_mean(name: RecipeName) -> None:
+    recipe = RECIPES[name]
+    trainer = make_trainer(recipe, batch_size=32)
+    steps = 250
+    losses = [float(trainer.step(step / steps)) for step in range(steps)]
+
+    # Predicting nothing costs the mean square of the target: of noise 1, of v less.
+    x0, _ = trainer.data.batch(torch.arange(64))
+    t = torch.arange(64) * 300 // 64
+    nothing = trainer.denoiser.target(x0, torch.randn_like(x0), t).square().mean()
+    assert sum(losses[-20:]) / 20 < 0.2 * float(nothing)
+
+    averaged = Denoiser(trainer.ema.network, trainer.denoiser.schedule, recipe.prediction_type)
+    labels = torch.tensor([0, 0, 1, 1])
+    *_, last = generate(averaged, labels, range(4), recipe.sampling)
+    means = last.x.mean(dim=(1, 2, 3))
+    expected = torch.tensor([DARK, DARK, BRIGHT, BRIGHT]) / 127.5 - 1
+    assert torch.allclose(means, expected, atol=0.4)
