@@ -4,6 +4,7 @@ Nothing here needs torch, so that a command can look into a file at once.
 """
 
 import json
+import reprlib
 import sys
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -73,8 +74,9 @@ def read_metadata(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
         raise unusable(path, str(error), kind) from error
     version = document.get("format_version")
     if version != FORMAT_VERSION:
+        found = reprlib.repr(version)
         raise unusable(
-            path, f"its format version is {version!r} and this release reads {FORMAT_VERSION}", kind
+            path, f"its format version is {found} and this release reads {FORMAT_VERSION}", kind
         )
     return document
 
@@ -128,7 +130,7 @@ def decode(cls: type[T], document: Any) -> T:
     hints = get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(document) - set(known)):
-        raise ValueError(f"{cls.__name__} has an unknown field {unknown[0]!r}")
+        raise ValueError(f"{cls.__name__} has an unknown field {reprlib.repr(unknown[0])}")
     values = {}
     for name, field in known.items():
         if name in document:
@@ -154,4 +156,4 @@ def _decode_value(name: str, hint: Any, value: Any) -> Any:
         or (value in arguments and isinstance(value, str))  # Literal
     ):
         return value
-    raise ValueError(f"{name} cannot be {value!r}")
+    raise ValueError(f"{name} cannot be {reprlib.repr(value)}")

@@ -96,6 +96,13 @@ def test_decode_refuses_other_types(field: str, value: object) -> None:
         decode(Everything, {**GOOD, field: value})
 
 
+def test_what_is_refused_is_quoted_in_short() -> None:
+    for document in ({**GOOD, "text": ["x" * 10**6]}, {**GOOD, "x" * 10**6: 1}):
+        with pytest.raises(ValueError, match=r"\.\.\.") as caught:
+            decode(Everything, document)
+        assert len(str(caught.value)) < 200
+
+
 def test_decode_refuses_missing_and_unknown_fields() -> None:
     with pytest.raises(ValueError, match=r"Everything\.whole is missing"):
         decode(Everything, {k: v for k, v in GOOD.items() if k != "whole"})
