@@ -211,6 +211,7 @@ def _numbers(
         numbers["learned_embeddings"] = learned.rows
         numbers["class_names"] = learned.class_names
         numbers["label_similarity"] = learned.label_similarity
+        numbers["effect_similarity"] = learned.effect_similarity
     return numbers
 
 

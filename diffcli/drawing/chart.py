@@ -82,7 +82,7 @@ class Chart:
         self.box = (left, top, right, bottom)
         self._frame(x_values, dict(zip(y_values, y_labels, strict=True)))
         if title:
-            write(self.picture, (left, line_height() / 2), elided(title, width - left), "lm")
+            write(self.picture, (left, line_height() / 2), elided(title, width - left - _GAP), "lm")
         if legend:
             self._legend(legend, line_height() * (bool(title) + 0.5))
         if x_label:
@@ -193,7 +193,7 @@ class Chart:
     def _legend(self, legend: Legend, middle: float) -> None:
         left = self.box[0]
         draw = ImageDraw.Draw(self.picture)
-        room = self.picture.width - left - len(legend) * (_SWATCH + 3 * _GAP)
+        room = self.picture.width - _GAP - left - len(legend) * (_SWATCH + 3 * _GAP)
         if sum(width_of(name, SMALL) for name, _ in legend) > room:
             legend = [(elided(name, room // len(legend), SMALL), colour) for name, colour in legend]
         for name, colour in legend:

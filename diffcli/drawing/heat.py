@@ -75,7 +75,7 @@ def matrix(
     extent = cell * len(names)
     left = widest + 8
     picture = Image.new("RGB", (max(side, left + extent + 2), top + extent + below), PAPER)
-    write(picture, (left, line_height() / 2), elided(title, picture.width - left), "lm")
+    write(picture, (left, line_height() / 2), elided(title, picture.width - left - 6), "lm")
     cells = heat_map(values, scale, colours).resize((extent, extent), Image.Resampling.NEAREST)
     picture.paste(cells, (left, top))
     box = (left - 1, top - 1, left + extent, top + extent)

@@ -20,6 +20,11 @@ _WIDE, _SQUARE, _GUTTER = 660, 430, 64
 _TALL, _LOW = 390, 280
 _LEFT_COLUMN = _WIDE + 62
 
+_EMBEDDINGS_STAY = (
+    "The embeddings themselves begin at random, almost at right angles, and training turns "
+    "them little: it is the blocks that learn to read them."
+)
+
 Rows = Sequence[Sequence[float]]
 
 
@@ -94,6 +99,8 @@ class LearnedEmbedding:
         similarity: the cosine between each two of the rows.
         class_names: what the labels mean, and a name for "no label".
         label_similarity: the cosine between the embeddings of each two of these.
+        effect_similarity: the same of what these do to the network's blocks, less what all
+            classes do.
     """
 
     timesteps: Sequence[int]
@@ -101,12 +108,13 @@ class LearnedEmbedding:
     similarity: Rows
     class_names: Sequence[str]
     label_similarity: Rows
+    effect_similarity: Rows
 
     @property
     def likeness(self) -> str:
         """In a sentence, which two classes are most alike; "no label" does not count."""
         pairs = [
-            (self.label_similarity[i][j], i, j)
+            (self.effect_similarity[i][j], i, j)
             for i in range(len(self.class_names) - 1)
             for j in range(i)
         ]
@@ -115,7 +123,7 @@ class LearnedEmbedding:
         cosine, i, j = max(pairs)
         return (
             f"The network holds {self.class_names[j]} and {self.class_names[i]} to be most "
-            f"alike: the cosine between their embeddings is {cosine:.2f}, of 1 for the same."
+            f"alike: the cosine between what they do to its blocks is {cosine:.2f}."
         )
 
 
@@ -314,21 +322,24 @@ def _learned(learned: LearnedEmbedding, total: int) -> list[Image.Image]:
         ),
         _similarity_map(learned.similarity, total, "How alike are two timesteps to it? Cosine"),
     )
-    others = [
-        abs(value)
-        for i, row in enumerate(learned.label_similarity)
-        for j, value in enumerate(row)
-        if i != j
-    ]
-    # The diagonal is 1 by definition; the colours are for what is not known beforehand.
-    reach = max(others, default=1.0) or 1.0
-    labels = matrix(
-        learned.label_similarity,
+    effects = _label_matrix(
+        learned.effect_similarity,
         learned.class_names,
         _WIDE,
-        Scale(-reach, reach),
-        DIVERGING,
-        "How alike are two labels to it? Cosine between their embeddings",
+        "How alike are two labels to it? Cosine between what they do to its blocks",
     )
-    note = paragraph(learned.likeness, _SQUARE, NORMAL, MUTED)
-    return [heading, maps, _columns(labels, note)]
+    labels = _label_matrix(
+        learned.label_similarity,
+        learned.class_names,
+        _SQUARE,
+        "Cosine between the label embeddings themselves",
+    )
+    note = paragraph(f"{learned.likeness} {_EMBEDDINGS_STAY}", _SQUARE, NORMAL, MUTED)
+    return [heading, maps, _columns(effects, stack([labels, note], 10))]
+
+
+def _label_matrix(values: Rows, names: Sequence[str], side: int, title: str) -> Image.Image:
+    # The diagonal is 1 by definition; the colours are for what is not known beforehand.
+    others = [abs(v) for i, row in enumerate(values) for j, v in enumerate(row) if i != j]
+    reach = max(others, default=1.0) or 1.0
+    return matrix(values, names, side, Scale(-reach, reach), DIVERGING, title)

@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from diffcli.drawing.colours import INK
+from diffcli.drawing.text import elided, line, line_height, paragraph, printable, rotated, width_of
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80), st.integers(20, 300))
+def test_elided_text_fits(text: str, width: int) -> None:
+    short = elided(text, width)
+    assert width_of(short) <= width
+    assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
+
+
+@given(st.text())
+def test_everything_can_be_printed(text: str) -> None:
+    assert all(letter.isascii() or letter in "±·…°" for letter in printable(text))
+
+
+def test_accents_go_and_foreign_letters_show() -> None:
+    assert printable("zwei ü, é · 数") == "zwei u, e · ?"
+
+
+def test_a_subscript_is_smaller_and_lower() -> None:
+    plain, subscript = line("x0"), line("x{0}")
+    assert subscript.width < plain.width
+    assert lowest_ink(subscript) > lowest_ink(plain)
+
+
+def lowest_ink(picture: Image.Image) -> int:
+    return max(
+        y
+        for y in range(picture.height)
+        for x in range(picture.width)
+        if sum(picture.getpixel((x, y))) < sum(INK) + 200  # type: ignore[arg-type]
+    )
+
+
+def test_a_paragraph_wraps() -> None:
+    words = "alpha beta gamma delta epsilon " * 4
+    narrow, wide = paragraph(words, 120), paragraph(words, 2000)
+    assert wide.height == line_height()
+    assert narrow.width == 120
+    assert narrow.height >= width_of(words) // 120 * line_height()
+
+
+@pytest.mark.parametrize("text", ["timestep", "x"])
+def test_rotated_text_reads_upwards(text: str) -> None:
+    upright, turned = line(text), rotated(text)
+    assert turned.size == (upright.height, upright.width)
+    assert turned.rotate(-90, expand=True).tobytes() == upright.tobytes()
