@@ -19,8 +19,6 @@ from diffcli.files.models import find_model
 from diffcli.labels import parse_labels
 from diffcli.request import Batch, SampleRequest
 
-MAX_TRACED = 256
-
 _STEPS_ELSEWHERE = 16  # of a sampler that is not the model's own
 
 # Large enough for the convolutions to be fast, small enough for what passes between two of
@@ -157,16 +155,7 @@ class Model:
             yield Drawn(batch, to_pixels(last.x).cpu())
 
     def trace(self, request: SampleRequest, init: Tensor | None = None) -> Iterator[Step]:
-        """Draw all pictures in one batch, yielding every step on the way.
-
-        Raises:
-            UsageError: if they are more than anyone would want to follow.
-        """
-        if len(request) > MAX_TRACED:
-            raise UsageError(
-                f"the way of {len(request):,} pictures is too much to show; "
-                f"ask for {MAX_TRACED} or fewer"
-            )
+        """Draw all pictures in one batch, yielding every step on the way."""
         for batch in request.batches(len(request)):
             yield from self._steps(batch, request, init)
 

@@ -111,13 +111,14 @@ def write(plan: Plan, destination: Destination, preview: bool | None) -> None:
 def _write_one(plan: Plan, destination: Destination, preview: bool | None) -> bool:
     """Draw, and write one file, or to stdout."""
     from diffcli.files.atomic import write_atomically
-    from diffcli.files.layouts import ANIMATED, animation
-    from diffcli.files.outputs import grid_columns
     from diffcli.files.pictures import encode_png
 
     embedded = plan.provenance.embedded() if plan.provenance else None
     interrupted = False
     if plan.layout == "animation" and destination.path:
+        from diffcli.files.layouts import ANIMATED, animation
+        from diffcli.files.outputs import grid_columns
+
         steps = list(plan.model.trace(plan.request, plan.init))
         kind = ANIMATED[destination.path.suffix.lower()]
         content = animation(steps, grid_columns(plan.request), kind, embedded)
@@ -138,12 +139,15 @@ def _write_one(plan: Plan, destination: Destination, preview: bool | None) -> bo
 
 def _compose(plan: Plan) -> tuple["Image", bool]:
     """The picture asked for, and whether drawing was cut short."""
-    from diffcli.files.layouts import sheet, strip
     from diffcli.files.outputs import Grid
 
     if plan.layout == "strip":
+        from diffcli.files.layouts import strip
+
         return strip(list(plan.model.trace(plan.request, plan.init))), False
     if plan.layout == "sheet" and plan.sheet:
+        from diffcli.files.layouts import sheet
+
         captions, rows = [], []
         for caption, request in plan.sheet.rows(plan.request):
             grid = Grid(request)

@@ -21,6 +21,7 @@ Form = Literal["picture", "animation", "arrays", "files"]
 """What is written: one still picture, an animation, an npz, or a file per picture."""
 
 _DEFAULT_STRENGTH = 0.6
+_MOST_PICTURES = {"grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ def make_plan(wishes: Wishes, form: Form, metadata: bool) -> Plan:
         )
     layout, sheet = _layout(wishes, form, before)
     request = _request(wishes, model, layout, before)
+    most = _MOST_PICTURES.get(layout)
+    if most and len(request) > most:
+        raise UsageError(
+            f"{len(request):,} pictures are too many to show as one {layout}, {most:,} is the "
+            "most; write them to a folder with --out-dir, or to one .npz"
+        )
     if layout == "grid" and len(request) == 1:
         layout = "picture"
     if sheet:

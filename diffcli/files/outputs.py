@@ -9,15 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.errors import DiffcliError, UsageError
+from diffcli.errors import DiffcliError
 from diffcli.files.arrays import save_npz
 from diffcli.files.atomic import write_atomically
 from diffcli.files.naming import file_names, unused_path
 from diffcli.files.pictures import encode_png, tile, to_pillow
 from diffcli.files.provenance import Provenance
 from diffcli.request import SampleRequest
-
-MAX_GRID_PICTURES = 10_000
 
 
 class Output(ABC):
@@ -130,18 +128,10 @@ class Grid(Output):
 
     Args:
         request: what is going to be drawn.
-
-    Raises:
-        UsageError: if a picture of so many pictures serves nobody.
     """
 
     def __init__(self, request: SampleRequest) -> None:
         super().__init__(request)
-        if len(request) > MAX_GRID_PICTURES:
-            raise UsageError(
-                f"{len(request):,} pictures are too many for one grid; write them to a folder "
-                "with --out-dir, or to one file with -o pictures.npz"
-            )
         self._pictures: list[Tensor] = []
 
     def _take(self, picture: Tensor) -> None:

@@ -1,0 +1,91 @@
+"""Solvers that were tried beside those of ``diffcli``: candidates, kept for the comparison."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from diffcli.core.samplers import DenoiserFunction, Plan, Step
+from diffcli.core.schedule import NoiseSchedule
+
+# Adams-Bashforth coefficients of orders 1 to 4, for even steps, the newest first.
+_ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
+
+def ipndm(order: int) -> Callable[..., Iterator[Step]]:
+    """Improved pseudo linear multistep (Liu et al. 2022; Zhang & Chen 2023, iPNDM).
+
+    A DDIM step with the noise extrapolated from up to ``order`` evaluations; the first
+    steps, which lack predecessors, are of lower order.
+    """
+
+    def sample(
+        denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+    ) -> Iterator[Step]:
+        history: list[Tensor] = []
+        for t, s in plan:
+            estimate = denoise(x, torch.full((1,), t, device=x.device))
+            history = [estimate.epsilon, *history][:order]
+            if s == -1:
+                x = estimate.x0
+            else:
+                weights = _ADAMS_BASHFORTH[len(history) - 1]
+                epsilon = sum(
+                    (w * e for w, e in zip(weights, history, strict=True)), torch.zeros_like(x)
+                )
+                signal_t, noise_t = schedule.amplitudes(t)
+                signal_s, noise_s = schedule.amplitudes(s)
+                x = signal_s / signal_t * (x - noise_t * epsilon) + noise_s * epsilon
+            yield Step(t, s, x, estimate.x0)
+
+    return sample
+
+
+def unipc(
+    denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+) -> Iterator[Step]:
+    """UniPC-2 with B2(h), predicting ``x_0`` (Zhao et al. 2023, algorithms 5 to 8).
+
+    Each evaluation first corrects the step that led to it, then predicts the next one.
+    """
+
+    def half_log_snr(t: int) -> float:
+        signal, noise = schedule.amplitudes(t)
+        return math.log(signal / noise)
+
+    history: list[tuple[int, Tensor, Tensor]] = []
+    for t, s in plan:
+        x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
+        if history:
+            p, x0_p, x_p = history[-1]
+            h = half_log_snr(t) - half_log_snr(p)
+            phi = math.expm1(-h)
+            signal, noise = schedule.amplitudes(t)
+            if len(history) > 1:
+                q, x0_q, _ = history[-2]
+                r = (half_log_snr(q) - half_log_snr(p)) / h
+                b1 = (phi / -h - 1) / phi
+                b2 = ((phi / -h - 1) / -h - 0.5) * 2 / phi
+                rho, rho_new = (b1 - b2) / (1 - r), (b2 - r * b1) / (1 - r)
+                change = rho / r * (x0_q - x0_p) + rho_new * (x0 - x0_p)
+            else:
+                change = 0.5 * (x0 - x0_p)
+            x = noise / schedule.amplitudes(p)[1] * x_p - signal * phi * (x0_p + change)
+        history = [*history, (t, x0, x)][-2:]
+        if s == -1:
+            x = x0
+        else:
+            h = half_log_snr(s) - half_log_snr(t)
+            target = x0
+            if len(history) > 1:
+                q, x0_q, _ = history[-2]
+                target = x0 + 0.5 * h / (half_log_snr(q) - half_log_snr(t)) * (x0_q - x0)
+            signal, noise = schedule.amplitudes(s)
+            x = noise / schedule.amplitudes(t)[1] * x - signal * math.expm1(-h) * target
+        yield Step(t, s, x, x0)

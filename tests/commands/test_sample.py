@@ -1,0 +1,461 @@
+"""``diffcli sample``: every output form, the same pictures again, and errors in one line."""
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops
+from torchvision.datasets import ImageFolder
+
+from diffcli.files.checkpoint import save_model
+from diffcli.files.provenance import read_provenance
+from tests import tiny
+from tests.conftest import Command
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(path, tiny.description(), tiny.network().state_dict())
+    return path
+
+
+Draw = Callable[..., tuple[str, str]]
+"""Takes options of ``diffcli sample``, returns stdout and stderr."""
+
+
+@pytest.fixture
+def draw(diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
+    """Sampling that succeeds, with the smallest model, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> tuple[str, str]:
+        result = diffcli("sample", "--model", model, *arguments)
+        assert result.code == 0, result.err
+        return result.out, result.err
+
+    return run
+
+
+def cells(path: str, columns: int, rows: int) -> list[bytes]:
+    with Image.open(path) as grid:
+        assert grid.size == (columns * 10 + 2, rows * 10 + 2)
+        return [
+            grid.crop((2 + x * 10, 2 + y * 10, 10 + x * 10, 10 + y * 10)).tobytes()
+            for y in range(rows)
+            for x in range(columns)
+        ]
+
+
+def furthest(a: bytes, b: bytes) -> int:
+    return int(np.abs(np.frombuffer(a, np.uint8).astype(int) - np.frombuffer(b, np.uint8)).max())
+
+
+class TestRepeatable:
+    def test_a_seed_gives_the_same_bytes_on_every_run(self, draw: Draw) -> None:
+        draw("-n", "2", "--seed", "42", "-o", "a.png")
+        draw("-n", "2", "--seed", "42", "-o", "b.png")
+        draw("-n", "2", "--seed", "43", "-o", "c.png")
+        assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+        assert Path("a.png").read_bytes() != Path("c.png").read_bytes()
+
+    def test_a_seed_gives_the_same_bytes_in_another_process(
+        self, draw: Draw, diffcli_process: Command, model: Path, tmp_path: Path
+    ) -> None:
+        arguments = ["sample", "--model", model, "-n", "2", "--seed", "42", "-o"]
+        for name in ("a.png", "b.png"):
+            assert diffcli_process(*arguments, name, cwd=tmp_path).out == f"{name}\n"
+        assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+    def test_picture_i_of_seed_s_is_that_of_seed_s_plus_i(self, draw: Draw) -> None:
+        draw("-l", "1", "-n", "16", "--seed", "42", "-o", "many.png")
+        draw("-l", "1", "-n", "1", "--seed", "47", "-o", "one.png")
+        with Image.open("one.png") as one:
+            assert furthest(cells("many.png", 4, 4)[5], one.tobytes()) <= 1
+
+    def test_a_drawn_seed_is_printed_and_kept(self, draw: Draw) -> None:
+        out, err = draw("-n", "1", "-o", "a.png")
+        seed = read_provenance(Path("a.png")).request.seed
+        assert f"seed: {seed}\n" in err
+        draw("-n", "1", "--seed", str(seed), "-o", "b.png")
+        assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+        assert out == "a.png\n"
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["-l", "2", "-l", "0", "-n", "3"],
+            ["-l", "1", "-n", "1"],
+            ["-l", "0-1", "--strip"],
+            ["--sheet", "steps=1,2,20"],
+            ["-l", "0", "-n", "2", "--sheet", "guidance=0,2.5"],
+            ["-n", "2", "--sampler", "ddpm", "--guidance", "2", "--guidance-interval", "3-15"],
+        ],
+    )
+    def test_a_picture_is_drawn_again_from_itself(self, draw: Draw, arguments: list[str]) -> None:
+        draw(*arguments, "--seed", "7", "-o", "first.png")
+        draw("--from", "first.png", "-o", "again.png")
+        assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
+
+    def test_options_win_over_the_picture_even_those_that_equal_a_default(self, draw: Draw) -> None:
+        draw("-l", "1", "-n", "3", "--seed", "7", "--steps", "9", "--guidance", "3", "-o", "a.png")
+        draw("--from", "a.png", "-o", "b.png", "-l", "all", "-n", "8", "--steps", "4",
+             "--guidance", "1", "--seed", "0")  # fmt: skip
+        draw("--seed", "0", "-o", "plain.png")
+        assert Path("b.png").read_bytes() == Path("plain.png").read_bytes()
+        draw("--from", "a.png", "-o", "c.png", "-n", "1")
+        before, after = (read_provenance(Path(name)).request for name in ("a.png", "c.png"))
+        assert after == replace(before, per_label=1)
+
+    def test_one_of_many_files_is_drawn_again_alone(self, draw: Draw) -> None:
+        draw("-l", "0,2", "-n", "2", "--seed", "7", "--out-dir", "out")
+        draw("--from", "out/zwei ü/10.png", "-o", "again.png")
+        first, again = (Image.open(name) for name in ("out/zwei ü/10.png", "again.png"))
+        assert furthest(first.tobytes(), again.tobytes()) <= 1
+        assert read_provenance(Path("again.png")) == read_provenance(Path("out/zwei ü/10.png"))
+
+    def test_another_model_is_said(self, draw: Draw, diffcli: Command, tmp_path: Path) -> None:
+        draw("-n", "1", "-o", "a.png")
+        other = tmp_path / "other.safetensors"
+        save_model(other, tiny.description(), tiny.network(seed=1).state_dict())
+        result = diffcli("sample", "--model", other, "--from", "a.png", "-o", "b.png")
+        assert result.code == 0
+        assert "a.png was drawn by another model, tiny.safetensors" in result.err
+        assert "another model" not in draw("--from", "a.png", "-o", "c.png")[1]
+
+    def test_metadata_can_be_left_out(self, draw: Draw, diffcli: Command) -> None:
+        draw("-n", "1", "-o", "a.png", "--no-metadata")
+        draw("-n", "1", "--out-dir", "d", "--no-metadata")
+        for path in ("a.png", next(str(path) for path in Path("d").rglob("*.png"))):
+            with Image.open(path) as picture:
+                assert not picture.info
+            result = diffcli("sample", "--from", path)
+            assert result.is_one_line_error(1, "says nothing of how it was drawn")
+
+
+class TestOutputs:
+    def test_a_grid_has_a_row_per_label(self, draw: Draw) -> None:
+        draw("-l", "2,0", "-n", "3", "--seed", "1", "-o", "grid.png")
+        grid = cells("grid.png", columns=3, rows=2)
+        draw("-l", "0", "-n", "1", "--seed", "5", "-o", "one.png")
+        with Image.open("one.png") as one:
+            assert furthest(grid[4], one.tobytes()) <= 1
+
+    def test_a_file_per_picture_by_a_pattern(self, draw: Draw) -> None:
+        out, _ = draw(
+            "-l", "2,0", "-n", "2", "--seed", "5", "-o", "p/{label}-{seed:03}-{index}.png"
+        )
+        assert out.splitlines() == [
+            "p/zwei ü-005-0.png",
+            "p/zwei ü-006-1.png",
+            "p/zero-007-2.png",
+            "p/zero-008-3.png",
+        ]
+        for path in out.splitlines():
+            with Image.open(path) as picture:
+                assert (picture.mode, picture.size) == ("L", (8, 8))
+
+    def test_a_folder_per_class_is_what_torchvision_reads(self, draw: Draw) -> None:
+        out, _ = draw("-l", "all", "-n", "2", "--seed", "5", "--out-dir", "out")
+        assert out == "out\n"
+        found = ImageFolder("out")
+        assert found.classes == ["o_ne", "zero", "zwei ü"]
+        assert len(found) == 6
+
+    def test_arrays(self, draw: Draw) -> None:
+        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "a.npz")
+        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "a.png")
+        with np.load("a.npz") as arrays:
+            assert [image.tobytes() for image in arrays["images"]] == cells("a.png", 2, 2)
+            assert arrays["labels"].tolist() == [2, 2, 0, 0]
+            assert arrays["seeds"].tolist() == [5, 6, 7, 8]
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.apng", "PNG")]
+    )
+    def test_animations_end_in_the_picture(self, draw: Draw, name: str, kind: str) -> None:
+        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", name)
+        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "still.png")
+        with Image.open(name) as movie, Image.open("still.png") as still:
+            assert (movie.format, getattr(movie, "n_frames", 1)) == (kind, 4)
+            movie.seek(3)
+            difference = ImageChops.difference(movie.convert("L"), still.convert("L"))
+            assert difference.getextrema()[1] <= 1  # type: ignore[operator]
+        assert read_provenance(Path(name)).request == read_provenance(Path("still.png")).request
+
+    def test_stdout_gets_the_bytes_of_the_file(self, model: Path, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "2"]
+        piped = subprocess.run(
+            [*command, "--seed", "3", "-o", "-"], capture_output=True, check=True, timeout=300
+        )
+        subprocess.run(
+            [*command, "--seed", "3", "-o", tmp_path / "a.png"],
+            capture_output=True, check=True, timeout=300,
+        )  # fmt: skip
+        assert piped.stdout == (tmp_path / "a.png").read_bytes()
+        with Image.open(io.BytesIO(piped.stdout)) as picture:
+            picture.load()
+
+    def test_a_strip_ends_in_the_pictures(self, draw: Draw) -> None:
+        draw("-l", "2,0", "--strip", "--seed", "5", "-o", "strip.png")
+        strip = cells("strip.png", columns=4, rows=4)
+        draw("-l", "2,0", "-n", "1", "--seed", "5", "-o", "grid.png")
+        assert [strip[3], strip[11]] == cells("grid.png", 1, 2)
+        assert strip[7] == strip[3]  # at the end, the estimate is the picture
+
+    def test_a_sheet_has_the_same_noise_down_each_column(self, draw: Draw) -> None:
+        draw("-l", "2,0", "--sheet", "guidance=1,4", "--seed", "5", "-o", "sheet.png")
+        for row, guidance in enumerate(("1", "4")):
+            draw(
+                "-l",
+                "2,0",
+                "-n",
+                "1",
+                "--guidance",
+                guidance,
+                "--seed",
+                "5",
+                "-o",
+                "g.png",
+                "--force",
+            )
+            with Image.open("sheet.png") as sheet:
+                margin = sheet.width - 22
+                for column, expected in enumerate(cells("g.png", 1, 2)):
+                    left, top = margin + 2 + column * 10, 2 + row * 10
+                    cell = sheet.crop((left, top, left + 8, top + 8))
+                    assert furthest(cell.tobytes(), expected) <= 1
+
+    def test_a_picture_to_start_from(self, draw: Draw) -> None:
+        Image.linear_gradient("L").resize((30, 20)).save("init.jpg")
+        draw("--init", "init.jpg", "--strength", "0.05", "-l", "0", "-n", "1", "-o", "near.png")
+        draw("--init", "init.jpg", "--strength", "1", "-l", "0", "-n", "1", "-o", "far.png")
+        with Image.open("init.jpg") as init:
+            target = np.asarray(init.crop((5, 0, 25, 20)).resize((8, 8)), float)
+
+        def distance(name: str) -> float:
+            with Image.open(name) as picture:
+                return float(np.abs(np.asarray(picture, float) - target).mean())
+
+        assert distance("near.png") < 25 < distance("far.png")
+        assert read_provenance(Path("near.png")).request.strength == 0.05
+        draw("--from", "near.png", "--init", "init.jpg", "-o", "again.png")
+        assert Path("near.png").read_bytes() == Path("again.png").read_bytes()
+
+    def test_existing_files_stay_unless_forced(self, draw: Draw) -> None:
+        draw("-n", "1", "--seed", "1", "-o", "a.png")
+        before = Path("a.png").read_bytes()
+        out, err = draw("-n", "1", "--seed", "2", "-o", "a.png")
+        assert (out, Path("a.png").read_bytes()) == ("a-1.png\n", before)
+        assert "a.png exists and stays; writing a-1.png" in err
+        out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
+        assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
+
+    def test_other_viewers_find_the_parameters(self, draw: Draw) -> None:
+        draw("-l", "0,2", "-n", "2", "--seed", "9", "--guidance", "1.5", "-o", "a.png")
+        with Image.open("a.png") as picture:
+            text = picture.info["parameters"]
+        first, second = text.split("\n")
+        assert first == "label zero, zwei ü"
+        assert "Steps: 4, Sampler: DPM++ 2M, CFG scale: 1.5, Seed: 9, Model hash: " in second
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["-l", "cat"], ["cat", 'zero, o"ne, zwei ü']),
+            (["-l", "3"], ["'3'", "zero"]),
+            (["-l", "2-1"], ["'2-1'"]),
+            (["-l", ""], ["''"]),
+            (["-n", "0"], ["not in 1"]),
+            (["-n", "99999999999"], ["not in 1"]),
+            (["--seed", "-1"], ["seeds"]),
+            (["--seed", str(2**53)], ["seeds"]),
+            (["--steps", "21"], ["1 .. 20"]),
+            (["--steps", "0"], ["at least 1"]),
+            (["--sampler", "ddpm", "--steps", "4"], ["all 20 steps"]),
+            (["--guidance", "nan"], ["guidance"]),
+            (["--guidance", "-1"], ["guidance"]),
+            (["--guidance-interval", "9"], ["like 50-250"]),
+            (["--guidance-interval", "9-3"], ["low-high"]),
+            (["--strength", "0.5"], ["--init"]),
+            (["--sheet", "colour=1,2"], ["guidance=0,1,2,4"]),
+            (["--sheet", "steps=2,2.5"], ["whole"]),
+            (["--sheet", "steps=2,21"], ["1 .. 20"]),
+            (["--sheet", "guidance=1", "--strip"], ["choose one"]),
+            (["--strip", "-o", "a.npz"], ["one PNG"]),
+            (["--strip", "-n", "200"], ["one strip, 200", "--out-dir"]),
+            (["-n", "4000"], ["one grid, 10,000", "--out-dir"]),
+            (["-o", "a.jpg"], [".png", ".npz"]),
+            (["-o", "no/a.png"], ["the folder no does not exist"]),
+            (["-o", "{label}.png"], ["{seed}"]),
+            (["-o", "{name}{seed}.png"], ["{name}"]),
+            (["-o", "{seed}.gif"], ["one file per picture"]),
+            (["-o", "a.png", "--out-dir", "d"], ["choose one"]),
+            (["--device", "tpu"], ["--device tpu"]),
+            (["--model", "nothing"], ["there is no model"]),
+        ],
+    )
+    def test_wrong_usage_is_one_line_and_writes_nothing(
+        self, draw: Draw, diffcli: Command, model: Path, arguments: list[str], words: list[str]
+    ) -> None:
+        result = diffcli("sample", "--model", model, *arguments)
+        assert result.is_one_line_error(2, *words), result.err
+        assert not list(Path().iterdir())
+
+    def test_a_strength_out_of_range(self, draw: Draw, diffcli: Command, model: Path) -> None:
+        Image.new("L", (8, 8)).save("init.png")
+        for strength in ("0", "1.1", "nan"):
+            result = diffcli(
+                "sample", "--model", model, "--init", "init.png", "--strength", strength
+            )
+            assert result.is_one_line_error(2, "strength")
+
+    def test_pictures_that_cannot_be_read(self, draw: Draw, diffcli: Command, model: Path) -> None:
+        Path("text.png").write_text("hello")
+        for option in ("--from", "--init"):
+            for name in ("text.png", "nowhere.png"):
+                result = diffcli("sample", "--model", model, option, name)
+                assert result.is_one_line_error(1, name)
+
+    @pytest.mark.parametrize(
+        ("change", "why"),
+        [
+            (lambda d: d["request"].update(seed=-1), "seeds"),
+            (lambda d: d["request"].update(labels=[]), "labels"),
+            (lambda d: d["request"].update(labels=["0"]), "labels"),
+            (lambda d: d["request"].update(per_label=10**12), "not in 1"),
+            (lambda d: d["request"]["settings"].update(guidance_scale=10**400), "guidance_scale"),
+            (lambda d: d["request"]["settings"].update(sampler="euler"), "sampler"),
+            (lambda d: d.update(layout="poster"), "layout"),
+            (lambda d: d.update(schema_version=2), "schema version is 2"),
+            (lambda d: d.pop("model"), "model is missing"),
+            (lambda d: d.update(more=1), "unknown field"),
+        ],
+    )
+    def test_what_a_stranger_wrote_is_checked(
+        self, draw: Draw, diffcli: Command, model: Path, change: object, why: str
+    ) -> None:
+        from PIL.PngImagePlugin import PngInfo
+
+        draw("-n", "1", "-o", "a.png")
+        with Image.open("a.png") as picture:
+            document = json.loads(picture.info["diffcli"])
+        change(document)  # type: ignore[operator]
+        info = PngInfo()
+        info.add_text("diffcli", json.dumps(document))
+        Image.new("L", (8, 8)).save("b.png", pnginfo=info)
+        result = diffcli("sample", "--model", model, "--from", "b.png", "-o", "c.png")
+        assert result.is_one_line_error(1, "b.png", why), result.err
+
+    def test_labels_that_the_model_does_not_have(
+        self, draw: Draw, diffcli: Command, tmp_path: Path
+    ) -> None:
+        draw("-l", "2", "-n", "1", "-o", "a.png")
+        small = replace(
+            tiny.description(), architecture=tiny.config(classes=2), class_names=("a", "b")
+        )
+        other = tmp_path / "two.safetensors"
+        save_model(other, small, tiny.network(tiny.config(classes=2)).state_dict())
+        result = diffcli("sample", "--model", other, "--from", "a.png", "-o", "b.png")
+        assert result.code == 2
+        assert "none of the model's classes: a, b" in result.err.splitlines()[-1]
+
+
+class TestProcess:
+    def test_neither_torchvision_nor_a_compiler_is_loaded(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        code = (
+            "import sys\n"
+            "from diffcli.__main__ import main\n"
+            "try: main()\n"
+            "except SystemExit as left: assert not left.code\n"
+            "heavy = {'torchvision', 'torch._dynamo', 'sympy', 'rich', 'typer.rich_utils'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, "sample", "--model", model, "-l", "1", "-n", "16",
+             "-o", tmp_path / "grid.png"],
+            capture_output=True, text=True, check=True, timeout=300,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == "[]"
+
+    def test_help_and_wrong_outputs_do_not_wait_for_torch(self, tmp_path: Path) -> None:
+        code = (
+            "import sys\n"
+            "from diffcli.__main__ import main\n"
+            "try: main()\n"
+            "except SystemExit: print('torch' in sys.modules)"
+        )
+        for arguments in (["--help"], ["-o", "a.jpg"], ["-o", "{label}.png"]):
+            done = subprocess.run(
+                [sys.executable, "-c", code, "sample", *arguments],
+                capture_output=True, text=True, check=True, cwd=tmp_path, timeout=300,
+            )  # fmt: skip
+            assert done.stdout.splitlines()[-1] == "False"
+
+    def test_ctrl_c_leaves_the_finished_pictures_and_says_how_many(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "200000",
+             "--out-dir", "out"],
+            cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("out/zero/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert out == "out\n"
+        finished = sorted(tmp_path.glob("out/zero/*"))
+        assert f"interrupted: {len(finished):,} of 600,000 pictures are finished" in err
+        assert "Traceback" not in err
+        for path in finished[:: max(1, len(finished) // 20)]:
+            with Image.open(path) as picture:
+                picture.load()
+
+    def test_a_terminal_gets_a_preview_and_no_bytes(self, model: Path, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "1"]
+        for more, code, words in (
+            (["-o", "a.png"], 0, "▀"),
+            (["-o", "-"], 2, "stdout is a terminal"),
+        ):
+            main, terminal = pty.openpty()
+            environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+            environment.pop("NO_COLOR", None)
+            with subprocess.Popen(
+                [*command, *more], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+                cwd=tmp_path, env=environment,
+            ) as process:  # fmt: skip
+                os.close(terminal)
+                shown = b""
+                try:
+                    while part := os.read(main, 65536):
+                        shown += part
+                except OSError:
+                    pass  # the other side has closed
+                os.close(main)
+            assert process.returncode == code
+            assert words in shown.decode()
+
+    def test_a_preview_can_be_had_where_there_is_no_terminal(self, draw: Draw) -> None:
+        def blocks(*arguments: str) -> int:
+            err = draw("-n", "1", "--seed", "1", "-o", "a.png", "--force", *arguments)[1]
+            return sum(err.count(character) for character in "▀▄█")
+
+        assert blocks("--preview") > 0
+        assert blocks() == blocks("--no-preview") == 0

@@ -1,0 +1,68 @@
+"""When guidance applies, where drawing may begin, and which settings there are."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffcli.core.generate import Beginning, SamplingSettings, generate
+from tests import tiny
+
+DENOISER = tiny.denoiser()
+LABELS = torch.tensor([0, 1, 2, 1, 0])
+SEEDS = [11, 12, 13, 14, 15]
+SETTINGS = SamplingSettings("dpmpp", 4)
+
+
+def last(settings: SamplingSettings = SETTINGS, beginning: Beginning | None = None) -> Tensor:
+    *_, step = generate(DENOISER, LABELS, SEEDS, settings, beginning)
+    return step.x
+
+
+def test_guidance_applies_within_its_interval_only() -> None:
+    plain = last(SETTINGS)
+    guided = last(replace(SETTINGS, guidance_scale=4.0))
+    # 4 uniform steps of 20 visit 19, 14, 9 and 4.
+    everywhere = last(replace(SETTINGS, guidance_scale=4.0, guidance_interval=(4, 19)))
+    nowhere = last(replace(SETTINGS, guidance_scale=4.0, guidance_interval=(15, 18)))
+    some = last(replace(SETTINGS, guidance_scale=4.0, guidance_interval=(9, 9)))
+    assert torch.equal(everywhere, guided)
+    assert torch.equal(nowhere, plain)
+    assert not torch.allclose(some, plain, atol=1e-3)
+    assert not torch.allclose(some, guided, atol=1e-3)
+
+
+def test_a_weak_beginning_is_kept_and_a_full_one_is_forgotten() -> None:
+    images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
+    weak = last(beginning=Beginning(images, 0.05))
+    strong = last(beginning=Beginning(images, 1.0))
+
+    def distance(a: Tensor) -> float:
+        return float((a - images).square().mean().sqrt())
+
+    assert distance(weak) < 0.2 < distance(strong)
+
+
+def test_a_beginning_enters_at_the_share_of_timesteps_that_strength_says() -> None:
+    images = torch.zeros(1, 1, 8, 8)
+    for strength, first, steps in ((0.6, 11, 4), (1.0, 19, 4), (0.1, 1, 2), (0.001, 0, 1)):
+        way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, Beginning(images, strength)))
+        assert (way[0].t, len(way), way[-1].s) == (first, steps, -1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"steps": 0},
+        {"guidance_scale": -0.1},
+        {"guidance_scale": float("nan")},
+        {"guidance_scale": float("inf")},
+        {"guidance_interval": (5, 4)},
+        {"guidance_interval": (-1, 4)},
+        {"guidance_interval": (1, 2, 3)},
+    ],
+)
+def test_settings_out_of_range_are_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"steps|guidance"):
+        replace(SETTINGS, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""Strips, sheets and animations, pixel by pixel."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from diffcli.core.samplers import Step
+from diffcli.files.embedded import Embedded
+from diffcli.files.layouts import animation, sheet, strip
+
+SIDE = 4
+
+
+def steps(count: int, batch: int = 2) -> list[Step]:
+    """At step ``k`` image ``b`` has the grey value ``20 b + k``, its estimate 100 more."""
+    made = []
+    for k in range(count):
+        grey = torch.arange(batch).view(-1, 1, 1, 1) * 20.0 + k
+        x = (grey.expand(-1, 1, SIDE, SIDE)) / 127.5 - 1
+        made.append(Step(count - k, count - k - 1, x, x + 100 / 127.5))
+    return made
+
+
+def greys(picture: Image.Image) -> list[list[int]]:
+    """The grey value in the middle of each cell of a grid."""
+    cell = SIDE + 2
+    columns, rows = (picture.width - 2) // cell, (picture.height - 2) // cell
+    centre = 2 + SIDE // 2
+    return [
+        [
+            int(picture.convert("L").getpixel((centre + x * cell, centre + y * cell)))  # type: ignore[arg-type]
+            for x in range(columns)
+        ]
+        for y in range(rows)
+    ]
+
+
+def test_a_strip_shows_each_way_with_its_estimates_under_it() -> None:
+    assert greys(strip(steps(3))) == [[0, 1, 2], [100, 101, 102], [20, 21, 22], [120, 121, 122]]
+
+
+def test_a_long_way_is_thinned_evenly_and_keeps_its_end() -> None:
+    row = greys(strip(steps(50, batch=1)))[0]
+    assert row == [4, 9, 14, 19, 24, 29, 34, 39, 44, 49]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_has_a_frame_per_step_and_repeats(kind: str) -> None:
+    content = animation(steps(5), 2, kind, Embedded({}, ""))
+    with Image.open(io.BytesIO(content)) as movie:
+        assert (movie.format, getattr(movie, "n_frames", 1)) == (kind, 5)
+        assert movie.info["loop"] == 0
+        for index in range(5):
+            movie.seek(index)
+            assert greys(movie) == [[index, 20 + index]]
+
+
+def test_an_animation_of_many_steps_stays_short() -> None:
+    with Image.open(io.BytesIO(animation(steps(100, batch=1), 1, "GIF"))) as movie:
+        assert movie.n_frames == 60  # type: ignore[attr-defined]
+
+
+def test_a_sheet_puts_rows_beside_their_captions() -> None:
+    rows = [torch.full((3, 1, 8, 8), value, dtype=torch.uint8) for value in (50, 150)]
+    page = sheet(rows, ["guidance 1", "guidance 10"])
+    margin = page.width - (3 * 10 + 2)
+    assert page.height == 2 * 10 + 2
+    assert [page.getpixel((margin + 5, y)) for y in (5, 15)] == [50, 150]
+    # Both captions leave ink, and the longer one none beside the pictures.
+    for top in (0, 11):
+        assert min(page.crop((0, top, margin, top + 11)).tobytes()) < 100
+    assert min(page.crop((margin - 3, 0, margin, 22)).tobytes()) == 255

@@ -1,0 +1,63 @@
+"""Names for files: free, distinct, and never a path to somewhere else."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcli.errors import UsageError
+from diffcli.files.naming import check_pattern, file_names, unused_path
+
+
+def test_a_taken_name_gets_the_first_free_suffix(tmp_path: Path) -> None:
+    wanted = tmp_path / "grid.png"
+    assert unused_path(wanted) == wanted
+    wanted.touch()
+    assert unused_path(wanted) == tmp_path / "grid-1.png"
+    (tmp_path / "grid-1.png").touch()
+    assert unused_path(wanted) == tmp_path / "grid-2.png"
+
+
+def test_an_empty_folder_is_free_and_a_full_one_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    assert unused_path(folder) == folder
+    (folder / "a").touch()
+    assert unused_path(folder) == tmp_path / "samples-1"
+
+
+@given(st.lists(st.text(max_size=80), max_size=12))
+def test_class_names_become_distinct_parts_of_a_path(names: list[str]) -> None:
+    made = file_names(names)
+    assert len({name.casefold() for name in made}) == len(names)
+    for name in made:
+        assert name not in ("", ".", "..")
+        assert not set(name) & set('/\\\0\n:*?"<>|')
+        assert Path("out", name).parent == Path("out")
+        assert len(name.encode()) <= 255
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    names = ["3", "cat", "Größe M", "c++", "T-shirt"]
+    assert file_names(names) == names
+    assert file_names(["../../etc", "a/b", "A_b", "con\nsole"]) == [
+        "_.._etc",
+        "a_b",
+        "A_b_2",
+        "con_sole",
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["{label}_{seed}.png", "{index:04}.png", "{{x}}{seed}.png"])
+def test_patterns_that_tell_pictures_apart_are_taken(pattern: str) -> None:
+    check_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{label}.png", "{seed.real}.png", "{0}.png", "{}.png", "{seed", "{seed:q}", "{name}{seed}"],
+)
+def test_other_patterns_are_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="-o "):
+        check_pattern(pattern)

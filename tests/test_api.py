@@ -1,0 +1,90 @@
+"""The three lines that a notebook needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import diffcli
+from diffcli.errors import UsageError
+from diffcli.files.checkpoint import save_model
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, tiny.description(), tiny.network().state_dict())
+    return path
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, diffcli; print(sorted({'torch', 'PIL', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_unknown_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        diffcli.nothing  # noqa: B018
+
+
+def test_load_and_sample_by_label(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    pictures = model.sample("zero", n=5, seed=42)
+    assert (pictures.dtype, pictures.shape) == (torch.uint8, (5, 1, 8, 8))
+    assert torch.equal(pictures, model.sample(0, n=5, seed=42))
+    assert torch.equal(pictures, model.sample("0", n=5, seed=42))
+
+
+def test_picture_i_of_seed_s_is_that_of_seed_s_plus_i(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    many = model.sample("all", n=4, seed=42)
+    for index in range(12):
+        alone = model.sample(index // 4, n=1, seed=42 + index)
+        assert (many[index].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_labels_are_names_numbers_ranges_or_several(model_file: Path) -> None:
+    model = diffcli.load(str(model_file))
+    everything = model.sample(n=1, seed=0)
+    assert torch.equal(everything, model.sample(["zero", 'o"ne', "zwei ü"], n=1, seed=0))
+    assert torch.equal(everything, model.sample("0-2", n=1, seed=0))
+    assert torch.equal(everything, model.sample([0, "1", 2], n=1, seed=0))
+
+
+def test_without_a_seed_pictures_differ(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    assert not torch.equal(model.sample(0, n=4), model.sample(0, n=4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"labels": "cat"}, "none of the model's classes: zero"),
+        ({"labels": 3}, "none of the model's classes"),
+        ({"labels": "2-1"}, "none of the model's classes"),
+        ({"labels": []}, "there must be labels"),
+        ({"n": 0}, "not in 1"),
+        ({"seed": -1}, "seeds must be"),
+        ({"steps": 21}, "--steps must be in 1 .. 20"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"sampler": "ddpm", "steps": 4}, "ddpm sampler takes all 20 steps"),
+        ({"guidance_scale": -1.0}, "guidance must be in"),
+    ],
+)
+def test_what_cannot_be_is_said(model_file: Path, arguments: dict[str, object], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        diffcli.load(model_file).sample(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_batch_size_suits_the_picture_and_halves_with_guidance(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    plain = model.batch_size(model.settings())
+    guided = model.batch_size(model.settings(guidance_scale=2.0))
+    assert plain == 2 * guided > 1
+    assert [
+        len(d.pixels) for d in model.draw(model.request([0], plain + 3, 0, model.settings()))
+    ] == [plain, 3]
