@@ -84,11 +84,11 @@ class ReadingDisplay(_Display):
 class StageDisplay(_Display):
     """Tells how far work is that has several stages, one after the other."""
 
-    _name = ""
+    _name, _done, _start = "", 0, 0.0
 
     def show(self, name: str, done: int, total: int) -> None:
         """Show how many pictures of how many a stage has behind it."""
-        if name != self._name or done < self._done:
+        if name != self._name or done <= self._done:
             self._name, self._start = name, time.monotonic()
         self._done = done
         left = (time.monotonic() - self._start) / done * (total - done)
@@ -105,7 +105,7 @@ class TrainingDisplay(_Display):
     def show(self, progress: "Progress") -> None:
         """Show the newest record."""
         metrics = progress.metrics
-        parts = [f"epoch {metrics.epoch}", f"step {metrics.step}", f"loss {metrics.loss:.4f}"]
+        parts = [f"epoch {metrics.epoch}", f"loss {metrics.loss:.4f}"]
         if metrics.validation_loss is not None:
             parts.append(f"held out {metrics.validation_loss:.4f}")
         parts.append(f"{progress.images_per_second:,.0f} images/s")

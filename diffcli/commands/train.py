@@ -38,13 +38,14 @@ def train(
     epochs: Annotated[
         float | None,
         typer.Option(
-            help="Times that every picture is seen.",
-            show_default="10, without other limits",
+            help="Passes over the pictures.",
+            show_default="10, if no limit",
             rich_help_panel=_END,
         ),
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps.", rich_help_panel=_END)
+        int | None,
+        typer.Option(min=1, metavar="<int>", help="Training steps.", rich_help_panel=_END),
     ] = None,
     max_time: Annotated[
         str | None,
@@ -53,8 +54,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10; or a "
-            "folder with one sub-folder of pictures per class; or an IDX file of images.",
+            help="mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10, a "
+            "folder of class folders, or an IDX file.",
             rich_help_panel=_WHAT,
         ),
     ] = "mnist",
@@ -62,15 +63,13 @@ def train(
         str | None,
         typer.Option(
             help="Side, or WIDTHxHEIGHT, in pixels.",
-            show_default="that of the pictures",
+            show_default="their own",
             rich_help_panel=_WHAT,
         ),
     ] = None,
     flip: Annotated[
         bool,
-        typer.Option(
-            "--flip", help="Mirror half of the pictures, anew each time.", rich_help_panel=_WHAT
-        ),
+        typer.Option("--flip", help="Mirror half of the pictures.", rich_help_panel=_WHAT),
     ] = False,
     data_dir: Annotated[
         Path | None,
@@ -84,27 +83,34 @@ def train(
     recipe: Annotated[
         RecipeOption,
         typer.Option(
-            help="fast: cosine schedule, v-prediction, Muon. ddpm: the classic, linear betas, "
-            "epsilon-prediction, ancestral sampling.",
+            help="fast, or ddpm: the classic, T = 300, linear betas, epsilon.",
             rich_help_panel=_HOW,
         ),
     ] = RecipeOption.fast,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures per step.", rich_help_panel=_HOW)
+        int,
+        typer.Option(min=1, metavar="<int>", help="Pictures per step.", rich_help_panel=_HOW),
     ] = 64,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Peak of Adam's.", show_default="the recipe's", rich_help_panel=_HOW),
+        typer.Option(help="Its peak.", show_default="the recipe's", rich_help_panel=_HOW),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.", rich_help_panel=_HOW)
+        int,
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            metavar="<int>",
+            help="Of all that is drawn.",
+            rich_help_panel=_HOW,
+        ),
     ] = 0,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_HOW)
     ] = "auto",
     compile_network: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the network; pays on a GPU.", rich_help_panel=_HOW),
+        typer.Option("--compile", help="Compile the network (GPU).", rich_help_panel=_HOW),
     ] = False,
     dry_run: Annotated[
         bool,

@@ -33,7 +33,7 @@ def loss_chart(records: Sequence[Metrics]) -> Image.Image:
 
 def _losses(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
     # The first records are of an untrained network, and would flatten all that follows.
-    settled = sorted(record.loss for record in records)[: max(1, len(records) * 19 // 20)]
+    settled = sorted(record.loss for record in records)[: len(records) - len(records) // 20]
     chart = _chart(
         "Loss: on batches while training, and on held-out images with fixed noise",
         [("training", MUTED), ("held out", SERIES[0])],
@@ -41,9 +41,11 @@ def _losses(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
         settled[-1],
     )
     chart.curve([r.images_seen for r in records], [r.loss for r in records], MUTED, 1)
-    held_out = [r.validation_loss or 0.0 for r in checked]
-    chart.curve([r.images_seen for r in checked], held_out, SERIES[0])
-    chart.dots([r.images_seen for r in checked], held_out, SERIES[0])
+    if checked:
+        xs = [r.images_seen for r in checked]
+        held_out = [r.validation_loss or 0.0 for r in checked]
+        chart.curve(xs, held_out, SERIES[0])
+        chart.dots(xs, held_out, SERIES[0])
     return chart
 
 
