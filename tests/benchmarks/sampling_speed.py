@@ -1,6 +1,6 @@
 """How fast sampling is: in bulk, against the classic way, and as a whole process.
 
-    python tests/benchmarks/sampling_speed.py [MODEL]
+    python -m tests.benchmarks.sampling_speed [MODEL]
 
 Run it on an otherwise idle machine.  Everything that is compared is timed in turns within
 one process, and the best of several rounds counts.
