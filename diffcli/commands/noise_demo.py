@@ -106,7 +106,7 @@ def noise_demo(
     from diffcli.figures.noising import Noising
     from diffcli.files.pictures import save_png
 
-    denoiser = None if animated else _find_denoiser(model, picture, denoise)
+    denoiser, note = (None, "") if animated else _find_denoiser(model, picture, denoise)
     if model and denoiser:
         picture = _fitted(picture, denoiser)
     picture.thumbnail((size, size), reducing_gap=3)
@@ -117,6 +117,7 @@ def noise_demo(
     else:
         total = next(iter(schedules.values())).num_timesteps
         chosen = parse_timesteps(t or [",".join(map(str, _evenly(total)))], total)
+        print(note, end="", file=sys.stderr)
         processes = [
             noising.process(name, process, chosen, denoiser, denoise)
             for name, process in schedules.items()
@@ -144,8 +145,13 @@ def _evenly(num_timesteps: int) -> list[int]:
     return [i * (num_timesteps - 1) // (_EVENLY - 1) for i in range(_EVENLY)]
 
 
-def _find_denoiser(named: Path | None, picture: "Image", needed: bool) -> "Denoiser | None":
-    """The named model; without a name the usual one, if the picture has its shape."""
+def _find_denoiser(
+    named: Path | None, picture: "Image", needed: bool
+) -> "tuple[Denoiser | None, str]":
+    """The named model; without a name the usual one, if the picture has its shape.
+
+    Also a line to print about it.
+    """
     from diffcli.files.checkpoint import load_model, read_description
     from diffcli.files.models import find_model
 
@@ -156,8 +162,7 @@ def _find_denoiser(named: Path | None, picture: "Image", needed: bool) -> "Denoi
         except DiffcliError as error:
             if needed:
                 raise
-            print(f"no way back: {error}", file=sys.stderr)
-            return None
+            return None, f"no way back: {error}\n"
         shape = (architecture.image_width, architecture.image_height)
         if picture.size != shape or (picture.mode == "RGB") != (architecture.image_channels == 3):
             if needed:
@@ -166,9 +171,8 @@ def _find_denoiser(named: Path | None, picture: "Image", needed: bool) -> "Denoi
                     f"--denoise needs a {colours} picture of {shape[0]}x{shape[1]} pixels for "
                     f"{path}; name a model with --model, and the picture is fitted to it"
                 )
-            return None
-    print(f"model: {path}", file=sys.stderr)
-    return load_model(path)[1]
+            return None, ""
+    return load_model(path)[1], f"model: {path}\n"
 
 
 def _fitted(picture: "Image", denoiser: "Denoiser") -> "Image":

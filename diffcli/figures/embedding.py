@@ -332,7 +332,7 @@ def _learned(learned: LearnedEmbedding, total: int) -> list[Image.Image]:
         learned.label_similarity,
         learned.class_names,
         _SQUARE,
-        "Cosine between the label embeddings themselves",
+        "Cosine of the embeddings themselves",
     )
     note = paragraph(f"{learned.likeness} {_EMBEDDINGS_STAY}", _SQUARE, NORMAL, MUTED)
     return [heading, maps, _columns(effects, stack([labels, note], 10))]

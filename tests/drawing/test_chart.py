@@ -9,7 +9,7 @@ BLACK = (0, 0, 0)
 
 
 def colours_of(picture: Image.Image) -> set[tuple[int, int, int]]:
-    return set(zip(*[iter(picture.tobytes())] * 3, strict=True))  # type: ignore[arg-type]
+    return set(zip(*[iter(picture.tobytes())] * 3, strict=True))
 
 
 def inside(chart: Chart) -> Image.Image:

@@ -1,0 +1,213 @@
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from diffcli.core.embedding import SinusoidalPositionEmbedding
+from diffcli.core.sinusoids import embed, frequencies, similarity
+from diffcli.drawing.colours import DIVERGING, MARK
+from diffcli.figures.embedding import Embedding
+from diffcli.files.checkpoint import load_model, save_model
+from tests import tiny
+from tests.conftest import Command
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def opened(path: str) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save_model(tmp_path / "tiny.safetensors", tiny.description(), tiny.network().state_dict())
+    return tmp_path / "tiny.safetensors"
+
+
+def test_the_line_of_the_readme(diffcli: Command) -> None:
+    result = diffcli("inspect-embedding")
+    assert (result.code, result.out) == (0, "embedding.png\n")
+    said = " ".join(result.err.split())
+    assert "Dimensions 27 to 63 and 91 to 127 (37 of 64 pairs) never complete a turn" in said
+    assert "6.3" in result.err
+    assert "62,831.9" in result.err
+    assert Path("embedding.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_heat_map_has_the_right_colour_at_every_cell(diffcli: Command) -> None:
+    assert diffcli("inspect-embedding", "--dim", 8, "--timesteps", 6).code == 0
+    figure = opened("embedding.png")
+    palette = DIVERGING.palette()
+    table = SinusoidalPositionEmbedding(8)(torch.arange(6)).double()
+    levels = ((table + 1) * 127.5).round().int().tolist()
+    expected = [[tuple(palette[3 * v : 3 * v + 3]) for v in row] for row in levels]
+    # The frame of the first chart: the first column of dark-orange cosines of t = 0.
+    left, top, right, bottom = _heat_map_box(figure)
+    for t in range(6):
+        for d in range(8):
+            x = left + (t + 0.5) / 6 * (right - left)
+            y = top + (d + 0.5) / 8 * (bottom - top)
+            found = figure.getpixel((round(x), round(y)))
+            assert isinstance(found, tuple)
+            # float32 may fall on the other side of a rounding.
+            assert all(abs(a - b) <= 3 for a, b in zip(found, expected[t][d], strict=True))
+
+
+def _heat_map_box(figure: Image.Image) -> tuple[int, int, int, int]:
+    """Inside of the first chart: found by the cosine of t = 0, its lower left quarter."""
+    full = DIVERGING(1.0)
+    hits = [
+        (x, y) for y in range(100, 560) for x in range(60, 120) if figure.getpixel((x, y)) == full
+    ]
+    left, bottom = min(x for x, _ in hits), max(y for _, y in hits)
+    top_of_cosines = min(y for x, y in hits if x == left)
+    top = top_of_cosines - (bottom - top_of_cosines + 1)
+    row = top_of_cosines + 2
+    right = left
+    while figure.getpixel((right, row)) != (150, 160, 170):
+        right += 1
+    return left, top, right - 1, bottom
+
+
+@pytest.mark.parametrize("dim", [2, 4, 128])
+def test_plain_numbers_and_the_module_agree(dim: int) -> None:
+    module = SinusoidalPositionEmbedding(dim, 500.0)
+    table = frequencies(dim, 500.0)
+    assert torch.equal(module.frequencies, torch.tensor(table))
+    for t in (0, 1, 77):
+        expected = module(torch.tensor([t]))[0]
+        assert torch.allclose(torch.tensor(embed(t, table)), expected, atol=1e-5)
+    one, other = module(torch.tensor([12, 90]))
+    cosine = float(torch.cosine_similarity(one, other, dim=0))
+    assert similarity(78, table) == pytest.approx(cosine, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dim", "timesteps", "max_period", "pairs"),
+    [(4, 6, 100.0, [0, 1]), (4, 7, 100.0, [1]), (4, 700, 100.0, []), (2, 6, 9.0, [0])],
+)
+def test_which_dimensions_never_complete_a_turn(
+    dim: int, timesteps: int, max_period: float, pairs: list[int]
+) -> None:
+    embedding = Embedding(dim, timesteps, max_period)
+    assert list(embedding.incomplete) == pairs
+    wavelengths = [2 * math.pi * max_period ** (i / max(dim // 2 - 1, 1)) for i in range(dim // 2)]
+    assert embedding.wavelengths == pytest.approx(wavelengths)
+    assert [i for i, w in enumerate(wavelengths) if w > timesteps] == pairs
+    assert f"({len(pairs)} of {dim // 2} pairs)" in embedding.completeness or not pairs
+
+
+def test_json(diffcli: Command, tmp_path: Path) -> None:
+    result = diffcli("inspect-embedding", "--dim", 8, "--t", "10", "--t", "11,200", "--json")
+    assert (result.code, result.err) == (0, "")
+    numbers = json.loads(result.out)
+    rows = SinusoidalPositionEmbedding(8)(torch.tensor([10, 11, 200]))
+    assert numbers["timesteps"] == [10, 11, 200]
+    assert torch.allclose(torch.tensor(numbers["embeddings"]), rows, atol=1e-4)
+    assert torch.allclose(torch.tensor(numbers["distances"]), torch.cdist(rows, rows), atol=1e-3)
+    assert numbers["distances"][0][1] < numbers["distances"][0][2]
+    assert numbers["wavelengths"][0] == pytest.approx(2 * math.pi)
+    assert not list(tmp_path.iterdir())
+
+
+def test_csv(diffcli: Command) -> None:
+    result = diffcli("inspect-embedding", "--dim", 4, "--timesteps", 20, "--csv")
+    rows = list(csv.reader(io.StringIO(result.out)))
+    assert rows[0] == ["t", "sin_0", "sin_1", "cos_0", "cos_1"]
+    table = torch.tensor([[float(value) for value in row] for row in rows[1:]])
+    assert torch.equal(table[:, 0], torch.arange(20.0))
+    module = SinusoidalPositionEmbedding(4)
+    assert torch.allclose(table[:, 1:], module(torch.arange(20)), atol=1e-5)
+
+
+def test_rows_and_distances_of_chosen_timesteps(diffcli: Command) -> None:
+    result = diffcli("inspect-embedding", "--t", "10", "--t", "11", "--t", "200")
+    between = math.dist(embed(10, frequencies(128)), embed(200, frequencies(128)))
+    assert f"{between:.2f}" in result.err
+    with_rows = opened("embedding.png")
+    assert MARK in set(with_rows.get_flattened_data())
+    assert diffcli("inspect-embedding").code == 0
+    assert opened("embedding.png").height < with_rows.height
+
+
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("timesteps", [20, 3000])
+def test_any_number_of_timesteps(diffcli: Command, count: int, timesteps: int) -> None:
+    chosen = ",".join(map(str, range(count)))
+    result = diffcli("inspect-embedding", "--timesteps", timesteps, "--t", chosen)
+    assert result.code == 0
+
+
+@pytest.mark.parametrize("timesteps", [1, 100_000])
+@pytest.mark.parametrize("dim", [2, 8192])
+def test_the_smallest_and_the_largest(diffcli: Command, dim: int, timesteps: int) -> None:
+    assert diffcli("inspect-embedding", "--dim", dim, "--timesteps", timesteps).code == 0
+
+
+def test_a_trained_network(diffcli: Command, model: Path) -> None:
+    result = diffcli("inspect-embedding", "--model", model, "--t", "0,19", "--json")
+    numbers = json.loads(result.out)
+    description, denoiser = load_model(model)
+    network = denoiser.network
+    rows = network.time_embedding(torch.tensor([0, 19]))
+    assert torch.allclose(torch.tensor(numbers["learned_embeddings"]), rows, atol=1e-6)
+    assert numbers["class_names"] == [*description.class_names, "no label"]
+    labels = network.label_embedding.weight
+    cosines = torch.cosine_similarity(labels[:, None], labels[None], dim=2)
+    assert torch.allclose(torch.tensor(numbers["label_similarity"]), cosines, atol=1e-5)
+    assert numbers["num_timesteps"] == 20
+    assert numbers["dim"] == 32
+
+
+def test_labels_with_the_same_embedding_do_the_same(diffcli: Command, tmp_path: Path) -> None:
+    weights = tiny.network().state_dict()
+    weights["label_embedding.weight"][2] = weights["label_embedding.weight"][0]
+    save_model(tmp_path / "twins.safetensors", tiny.description(), weights)
+    result = diffcli("inspect-embedding", "--model", "twins.safetensors")
+    assert result.code == 0
+    said = " ".join(result.err.split())
+    assert "The network holds zero and zwei ü to be most alike" in said
+    assert "its blocks is 1.00." in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dim", "7"], ["even", "7"]),
+        (["--dim", "0"], ["--dim"]),
+        (["--max-period", "1"], ["max_period", "1"]),
+        (["--max-period", "nan"], ["max_period"]),
+        (["--t", "300"], ["0 .. 299"]),
+        (["--json", "--csv"], ["--json", "--csv"]),
+        (["--model", "none"], ["none"]),
+        (["--model", "tiny.safetensors", "--dim", "8"], ["--dim", "--model"]),
+        (["-o", "nowhere/a.png"], ["nowhere", "does not exist"]),
+    ],
+)
+def test_wrong_usage(diffcli: Command, model: Path, arguments: list[str], words: list[str]) -> None:
+    assert diffcli("inspect-embedding", *arguments).is_one_line_error(2, *words)
+    assert [path.name for path in Path().iterdir()] == ["tiny.safetensors"]
+
+
+def test_it_draws_without_torch() -> None:
+    program = (
+        "import sys\n"
+        "from diffcli.commands.app import app\n"
+        "try: app(['inspect-embedding', '--t', '3,4'])\n"
+        "except SystemExit as left: assert left.code == 0\n"
+        "assert 'PIL' in sys.modules\n"
+        "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
