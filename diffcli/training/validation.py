@@ -7,7 +7,7 @@ from diffcli.data.images import LabelledImages
 from diffcli.training.trainer import derived_seed, diffusion_loss
 
 QUARTERS = 4
-_MOST_IMAGES = 1024
+_LEAST_IMAGES, _MOST_IMAGES = 128, 1024
 _BATCH = 128
 
 
@@ -31,10 +31,11 @@ class Validation:
         half_precision: bool,
         device: torch.device,
     ) -> None:
-        count = min(len(held_out), _MOST_IMAGES)
+        # Few images are taken several times, each with other noise.
+        count = min(max(len(held_out), _LEAST_IMAGES), _MOST_IMAGES)
         generator = torch.Generator().manual_seed(derived_seed("validation"))
-        index = torch.randperm(len(held_out), generator=generator)[:count]
-        x0, labels = held_out.batch(index)
+        order = torch.randperm(len(held_out), generator=generator)
+        x0, labels = held_out.batch(order[torch.arange(count) % len(order)])
         t = torch.arange(count) * num_timesteps // count
         epsilon = torch.randn(x0.shape, generator=generator)
         batch = (x0, labels, t, epsilon)

@@ -12,7 +12,6 @@ import pytest
 
 from diffcli.files.checkpoint import load_model
 from diffcli.training.metrics import METRICS_FILE
-from diffcli.training.state import STATE_FILE
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -49,7 +48,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     process = start(
         tmp_path, "--data", pictures, "--name", "a", "--max-steps", "100000", "--batch-size", "4"
     )
-    wait_for(run / STATE_FILE, process)
+    wait_for(run / METRICS_FILE, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, err
@@ -68,11 +67,10 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
 
 def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> None:
-    # One step on 20,000 pictures takes long, so that the second signal falls into it.
+    # One step on 5,000 pictures takes seconds, so that the second signal falls into it.
     run = tmp_path / "runs" / "a"
-    process = start(
-        tmp_path, "--data", pictures, "--name", "a", "--max-steps", "9", "--batch-size", "20000"
-    )
+    options = ("--max-steps", "9", "--batch-size", "5000", "-q")
+    process = start(tmp_path, "--data", pictures, "--name", "a", *options)
     wait_for(run, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

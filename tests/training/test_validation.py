@@ -1,0 +1,33 @@
+"""The loss on held-out images."""
+
+import math
+
+import pytest
+import torch
+
+from diffcli.training.validation import QUARTERS, Validation
+from tests import tiny
+from tests.training.pictures import tiny_digits
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_any_number_of_images_gives_every_quarter_a_loss(count: int) -> None:
+    held_out = tiny_digits(count)
+    validation = Validation(held_out, 20, False, torch.device("cpu"))
+    first, second = (validation.loss(tiny.denoiser()) for _ in range(2))
+    assert first == second
+    assert len(first) == QUARTERS
+    assert all(math.isfinite(loss) and loss > 0 for loss in first)
+
+
+def test_a_network_that_answers_zero_loses_the_variance_of_its_target() -> None:
+    """For v, E[v^2] = alpha_bar E[epsilon^2] + (1 - alpha_bar) E[x0^2], per quarter of t."""
+    held_out = tiny_digits(200)
+    denoiser = tiny.denoiser()
+    for param in denoiser.network.parameters():
+        param.zero_()
+    losses = Validation(held_out, 20, False, torch.device("cpu")).loss(denoiser)
+    mean_square = float(held_out.batch(torch.arange(200))[0].square().mean())
+    alphas = denoiser.schedule.alphas_cumprod.view(QUARTERS, -1)
+    expected = (alphas + (1 - alphas) * mean_square).mean(dim=1)
+    assert losses == pytest.approx(expected.tolist(), rel=0.1)
