@@ -17,6 +17,14 @@ def inside(chart: Chart) -> Image.Image:
     return chart.picture.crop((left, top, right + 1, bottom + 1))
 
 
+def outside(chart: Chart) -> bytes:
+    """All but what is inside the frame."""
+    left, top, right, bottom = chart.box
+    picture = chart.picture.copy()
+    picture.paste(PAPER, (left, top, right + 1, bottom + 1))
+    return picture.tobytes()
+
+
 def columns_of(chart: Chart, colour: tuple[int, int, int]) -> list[int]:
     """Where, between the sides of the frame, ``colour`` stands."""
     left, top, _, bottom = chart.box
@@ -59,18 +67,17 @@ def test_the_frame_surrounds_the_box() -> None:
 
 def test_a_curve_goes_through_its_points_and_stays_inside() -> None:
     drawn = chart()
-    outside = drawn.picture.copy()
+    before = outside(drawn)
     drawn.curve([0, 100, 299], [0.5, 0.5, 5.0], BLACK)
     assert drawn.picture.getpixel((drawn.column(50), drawn.row(0.5))) == BLACK
-    for picture in (drawn.picture, outside):
-        left, top, right, bottom = drawn.box
-        picture.paste(PAPER, (left, top, right + 1, bottom + 1))
-    assert drawn.picture.tobytes() == outside.tobytes()
+    assert outside(drawn) == before
 
 
 def test_bars_have_their_heights_and_are_cut_at_the_top() -> None:
     drawn = Chart((300, 200), Scale(0, 3), Scale(0, 1), y_ticks=False)
+    before = outside(drawn)
     drawn.bars([0, 1, 2, 3], [0.5, 7.0, 0.0], BLACK)
+    assert outside(drawn) == before
     _, top, _, bottom = drawn.box
     tall = []
     for middle in (0.5, 1.5, 2.5):
