@@ -1,0 +1,258 @@
+"""Judging labelled samples against a data set, by a feature network and by their pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffcli.data.images import LabelledImages
+from diffcli.errors import DiffcliError
+from diffcli.evaluation.classifier import default_epochs, train_classifier
+from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
+from diffcli.evaluation.neighbours import Nearest, compare_manifolds, nearest_images
+from diffcli.evaluation.network import FeatureNetwork, OnProgress, read_images
+
+OnStage = Callable[[str, int, int], None]
+"""Called with what is being done, how many images are done and how many there are."""
+
+_PIXEL_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is measured of one set of samples; all of it is plain numbers.
+
+    Args:
+        images: how many samples there are.
+        frechet_train: squared Frechet distance of their features to the training images'.
+        frechet_test: the same to the test images'.
+        agreement: share of the samples that are recognised as the label asked for.
+        precision: see ``compare_manifolds``, with as many training images as samples.
+        recall: likewise.
+        density: likewise.
+        coverage: likewise.
+        nearest_median: median distance to the nearest training image, see ``nearest_images``.
+        nearest_first_percentile: 1st percentile of the same.
+        grey_mean: mean of all pixels, 0 .. 255.
+        grey_std: their standard deviation.
+        classification_accuracy: share of the test images that a classifier recognises which
+            was trained on the samples alone (Ravuri & Vinyals 2019), if that was asked for.
+    """
+
+    images: int
+    frechet_train: float
+    frechet_test: float
+    agreement: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    nearest_median: float
+    nearest_first_percentile: float
+    grey_mean: float
+    grey_std: float
+    classification_accuracy: float | None
+
+
+class Evidence(NamedTuple):
+    """What the figures were made of, sample by sample."""
+
+    confusion: Tensor
+    """How many samples of each label asked for (rows) were recognised as each, int64."""
+    doubt: Tensor
+    """Minus the log-probability of the label asked for, float32 ``(N,)``."""
+    recognised: Tensor
+    """int64 ``(N,)``."""
+    nearest: Nearest
+    """Among the training images."""
+
+
+class Judge:
+    """Judges samples against one data set, whose own features are read once.
+
+    Args:
+        network: the feature network.
+        train: the images that samples should be like.
+        test: others of the same kind, which the network was not trained on.
+        seed: of the choice of real images, where fewer are needed than there are.
+        on_stage: told how far everything is.
+    """
+
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        train: LabelledImages,
+        test: LabelledImages,
+        seed: int,
+        on_stage: OnStage | None = None,
+    ) -> None:
+        self._network = network
+        self._train = train
+        self._test = test
+        self._seed = seed
+        self._on_stage = on_stage
+        self.require(len(train), "training images")
+        self.require(len(test), "test images")
+        self._train_features = read_images(
+            network, train.images, self._stage("reading training images")
+        ).features
+        test_features = read_images(network, test.images, self._stage("reading test images"))
+        self._train_gaussian = fit_gaussian(self._train_features)
+        self._test_gaussian = fit_gaussian(test_features.features)
+
+    def require(self, count: int, what: str) -> None:
+        """Check that there are enough images to judge by, or to be judged.
+
+        Raises:
+            DiffcliError: if there are not more than there are features.
+        """
+        dimension = self._network.head.in_features
+        if count <= dimension:
+            raise DiffcliError(
+                f"{count} {what} are too few to judge by {dimension} features; "
+                f"it takes {dimension + 1}"
+            )
+
+    def sampling_noise(self, count: int) -> float:
+        """The Frechet distance of ``count`` training images to all the other ones.
+
+        It is what a perfect sampler would get; at most half of the images are taken.
+        """
+        chosen = torch.zeros(len(self._train), dtype=torch.bool)
+        chosen[self._some(self._train, min(count, len(chosen) // 2))] = True
+        parts = [self._train_features[mask] for mask in (chosen, ~chosen)]
+        return frechet_distance(fit_gaussian(parts[0]), fit_gaussian(parts[1]))
+
+    def real(self, count: int) -> tuple[Figures, Evidence]:
+        """Judge ``count`` test images as if they were samples, or all if there are no more."""
+        index = self._some(self._test, count)
+        return self.judge(self._test.images[index], self._test.labels[index], what="test images")
+
+    def judge(
+        self, images: Tensor, labels: Tensor, cas: bool = False, what: str = "samples"
+    ) -> tuple[Figures, Evidence]:
+        """Judge samples.
+
+        Args:
+            images: uint8 ``(N, C, H, W)``, of the data set's shape.
+            labels: what they should show, int64 ``(N,)``.
+            cas: also train a classifier on them.
+            what: their name in progress messages and errors.
+
+        Raises:
+            DiffcliError: if there are too few, or shapes or labels are not the data set's.
+        """
+        self._check(images, labels, what)
+        features, logits = read_images(self._network, images, self._stage(f"reading {what}"))
+        gaussian = fit_gaussian(features)
+        some = self._some(self._train, len(images))
+        manifolds = compare_manifolds(
+            self._train_features[some], features, on_progress=self._stage(f"neighbours of {what}")
+        )
+        nearest = nearest_images(
+            images, self._train.images, self._stage(f"nearest training images of {what}")
+        )
+        recognised = logits.argmax(dim=1)
+        classes = len(self._train.class_names)
+        confusion = torch.bincount(labels * classes + recognised, minlength=classes**2)
+        mean, std = grey_values(images)
+        figures = Figures(
+            images=len(images),
+            frechet_train=frechet_distance(gaussian, self._train_gaussian),
+            frechet_test=frechet_distance(gaussian, self._test_gaussian),
+            agreement=float((recognised == labels).double().mean()),
+            **manifolds._asdict(),
+            nearest_median=float(nearest.distances.quantile(0.5)),
+            nearest_first_percentile=float(nearest.distances.quantile(0.01)),
+            grey_mean=mean,
+            grey_std=std,
+            classification_accuracy=self._classification_accuracy(images, labels) if cas else None,
+        )
+        doubt = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        return figures, Evidence(confusion.view(classes, classes), doubt, recognised, nearest)
+
+    def _check(self, images: Tensor, labels: Tensor, what: str) -> None:
+        self.require(len(images), what)
+        if images.shape[1:] != self._train.images.shape[1:]:
+            raise DiffcliError(
+                f"the {what} are {describe_shape(images)}, and the data set's images are "
+                f"{describe_shape(self._train.images)}; choose the data set with --data"
+            )
+        known = len(self._train.class_names)
+        if not 0 <= int(labels.min()) <= int(labels.max()) < known:
+            raise DiffcliError(
+                f"the {what} have labels from {int(labels.min())} to {int(labels.max())}, and "
+                f"the feature network knows 0 to {known - 1}; choose the data set with --data"
+            )
+
+    def _classification_accuracy(self, images: Tensor, labels: Tensor) -> float:
+        data = LabelledImages(images, labels, self._train.class_names)
+        device = self._network.head.weight.device
+        classifier = train_classifier(
+            self._network.config,
+            data.to(device),
+            self._seed,
+            default_epochs(len(data)),
+            on_progress=self._stage("training a classifier on the samples"),
+        )
+        recognised = read_images(classifier, self._test.images).logits.argmax(dim=1)
+        return float((recognised == self._test.labels).double().mean())
+
+    def _some(self, data: LabelledImages, count: int) -> Tensor:
+        return proportional_subset(data.labels, min(count, len(data)), self._seed)
+
+    def _stage(self, name: str) -> OnProgress | None:
+        report = self._on_stage
+        return report and (lambda done, total: report(name, done, total))
+
+
+def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Choose ``count`` of the labels at random, but each as often as its share is.
+
+    The classes lie far apart in feature space: an accident of their shares would weigh more
+    in a Frechet distance than anything else.
+
+    Returns:
+        Indices in the order of their labels, int64 ``(count,)``; distinct, unless more are
+        wanted than there are.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order].argsort(stable=True)]
+    return order[(torch.arange(count) * 2 + 1) * len(labels) // (2 * count)]
+
+
+def worst(labels: Tensor, evidence: Evidence, count: int) -> list[int]:
+    """Up to ``count`` samples recognised as something else, the surest mistakes first."""
+    wrong = (evidence.recognised != labels).nonzero()[:, 0]
+    return wrong[evidence.doubt[wrong].argsort(descending=True)][:count].tolist()
+
+
+def closest_of_each_label(labels: Tensor, nearest: Nearest) -> list[int]:
+    """For each label in order, the sample that is closest to a training image.
+
+    Strokes as thin as a 1's are always close to one another: without the labels, they would
+    be all there is to see.
+    """
+    found = []
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        found.append(int(own[nearest.distances[own].argmin()]))
+    return found
+
+
+def grey_values(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels of uint8 images, in float64."""
+    counts = torch.zeros(256, dtype=torch.long)
+    for part in images.split(_PIXEL_BATCH):
+        counts += torch.bincount(part.flatten(), minlength=256)
+    values, weights = torch.arange(256).double(), counts.double() / counts.sum()
+    mean = (values * weights).sum()
+    return float(mean), float((((values - mean) ** 2) * weights).sum().sqrt())
+
+
+def describe_shape(images: Tensor) -> str:
+    """Images ``(N, C, H, W)`` in words: ``28x28 grey``."""
+    _, channels, height, width = images.shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"

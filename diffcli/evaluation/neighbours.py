@@ -1,0 +1,132 @@
+"""What nearest neighbours tell: fidelity and diversity in feature space, copies in pixels.
+
+Distances are computed for a block of rows at a time, so that memory does not grow with the
+square of the number of images.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffcli.errors import DiffcliError
+from diffcli.evaluation.network import OnProgress
+
+NEIGHBOURS = 5
+
+_ROWS = 256
+
+
+class Manifolds(NamedTuple):
+    """How two sets of features cover one another, by balls to the k-th neighbour."""
+
+    precision: float
+    """Share of the samples within the ball of some real image."""
+    recall: float
+    """Share of the real images within the ball of some sample."""
+    density: float
+    """Balls of real images that a sample lies in, on average, over k."""
+    coverage: float
+    """Share of the real images whose ball holds a sample."""
+
+
+def compare_manifolds(
+    real: Tensor, samples: Tensor, k: int = NEIGHBOURS, on_progress: OnProgress | None = None
+) -> Manifolds:
+    """Precision and recall (Kynkaanniemi et al. 2019, eq. 1-3), density and coverage.
+
+    The latter are of Naeem et al. 2020, eq. 2 and 3.  A ball reaches from its centre to the
+    k-th nearest other point of the same set, which lies in it.
+
+    Args:
+        real: features ``(N, D)``.
+        samples: features ``(M, D)``.
+        k: which neighbour.
+        on_progress: told after every block of real images.
+
+    Raises:
+        DiffcliError: if a set has no more than k points.
+    """
+    if min(len(real), len(samples)) <= k:
+        raise DiffcliError(f"{min(len(real), len(samples))} images are too few for {k} neighbours")
+    # Around a common centre the products below are small, and cancel little.
+    centre = real.double().mean(dim=0)
+    real, samples = real.double() - centre, samples.double() - centre
+    real_radii, sample_radii = _radii(real, k), _radii(samples, k)
+    balls_around_samples = torch.zeros(len(samples), dtype=torch.long)
+    recalled = covered = 0
+    for rows, squares in _squared_distances(real, samples):
+        inside = squares <= real_radii[rows, None]
+        balls_around_samples += inside.sum(dim=0)
+        covered += int(inside.any(dim=1).sum())
+        recalled += int((squares <= sample_radii).any(dim=1).sum())
+        if on_progress:
+            on_progress(rows.stop, len(real))
+    return Manifolds(
+        precision=float((balls_around_samples > 0).double().mean()),
+        recall=recalled / len(real),
+        density=float(balls_around_samples.double().mean()) / k,
+        coverage=covered / len(real),
+    )
+
+
+def _radii(points: Tensor, k: int) -> Tensor:
+    """Squared distance of each point to its k-th nearest other one."""
+    radii = torch.empty(len(points), dtype=points.dtype)
+    for rows, squares in _squared_distances(points, points):
+        # The nearest of all is the point itself, at zero but for rounding.
+        squares[:, rows].fill_diagonal_(0)
+        radii[rows] = squares.kthvalue(k + 1, dim=1).values
+    return radii
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of ``|a_i - b_j|^2``, ``(rows, len(b))``, as ``|a|^2 + |b|^2 - 2 a b``.
+
+    Each is overwritten by the next one.
+    """
+    a_squares, b_squares = a.square().sum(dim=1, keepdim=True), b.square().sum(dim=1)
+    # Fresh memory for every block would cost more than the products.
+    memory = a.new_empty(_ROWS, len(b))
+    for start in range(0, len(a), _ROWS):
+        rows = slice(start, min(start + _ROWS, len(a)))
+        block = memory[: rows.stop - start]
+        torch.addmm(b_squares, a[rows], b.T, alpha=-2, out=block)
+        yield rows, block.add_(a_squares[rows]).clamp_(min=0)
+
+
+class Nearest(NamedTuple):
+    """For each image the closest one of another set."""
+
+    distances: Tensor
+    """Euclidean, between pixels in [0, 1], float32 ``(N,)``."""
+    indices: Tensor
+    """Which one it is, int64 ``(N,)``."""
+
+
+def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None = None) -> Nearest:
+    """Find the closest image by Euclidean distance of the pixels.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        among: uint8 ``(M, C, H, W)``, the ones to find.
+        on_progress: told after every block.
+    """
+    wanted, known = images.flatten(1), among.flatten(1).float().div_(255)
+    distances = torch.empty(len(images))
+    indices = torch.empty(len(images), dtype=torch.long)
+    known_squares = known.square().sum(dim=1)
+    memory = known.new_empty(_ROWS, len(known))
+    for start in range(0, len(images), _ROWS):
+        rows = slice(start, min(start + _ROWS, len(images)))
+        block = wanted[rows].float().div_(255)
+        # |wanted|^2 is the same for the whole row, so the search can do without it.
+        products = memory[: len(block)]
+        torch.addmm(known_squares, block, known.T, alpha=-2, out=products)
+        indices[rows] = products.argmin(dim=1)
+        # Differences, where the search's float32 products have rounded: a copy is exactly 0.
+        distances[rows] = (block - known[indices[rows]]).norm(dim=1)
+        if on_progress:
+            on_progress(rows.stop, len(images))
+    return Nearest(distances, indices)

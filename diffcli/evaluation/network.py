@@ -1,0 +1,140 @@
+"""The feature network: a small classifier whose last hidden layer is the space to judge in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffcli.data.images import to_model_range
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many images are done and how many there are."""
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class FeatureNetworkConfig:
+    """What a feature network is made of; all of it goes into its file.
+
+    Args:
+        architecture: ``residual`` (He et al. 2016, the pre-activated kind, with strided
+            convolutions) or ``plain`` (Simonyan & Zisserman 2015, with batch norm).
+        image_channels: 1 or 3.
+        num_classes: how many labels there are.
+        channels: width of each of the levels, at half the sides of the one before; the last
+            is D, the dimension of the features.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    architecture: Literal["residual", "plain"]
+    image_channels: int
+    num_classes: int
+    channels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ("residual", "plain"):
+            raise ValueError(f"unknown architecture {self.architecture!r}")
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"image_channels must be 1 or 3, not {self.image_channels}")
+        if not 1 <= self.num_classes <= 100_000:
+            raise ValueError(f"num_classes must be in 1 .. 100000, not {self.num_classes}")
+        if not 1 <= len(self.channels) <= 8 or not all(1 <= c <= 2048 for c in self.channels):
+            raise ValueError(f"channels must be 1 to 8 widths up to 2048, not {self.channels}")
+
+
+class FeatureNetwork(nn.Module):
+    """A convolutional classifier, its features taken before the linear head.
+
+    Args:
+        config: what it is made of.
+    """
+
+    def __init__(self, config: FeatureNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        level = {"residual": _residual_level, "plain": _plain_level}[config.architecture]
+        widths = (config.image_channels, *config.channels)
+        layers = [layer for before, width in pairwise(widths) for layer in level(before, width)]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], config.num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` in [-1, 1] to features ``(B, D)``."""
+        return self.layers(images.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` in [-1, 1] to logits ``(B, num_classes)``."""
+        return self.head(self.features(images))
+
+
+def _plain_level(before: int, width: int) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.MaxPool2d(2)] if before > 3 else []
+    for channels in (before, width):
+        convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+    return layers
+
+
+def _residual_level(before: int, width: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, width, 4, stride=2, padding=1, bias=False),
+        _ResidualBlock(width),
+        nn.BatchNorm2d(width),
+        nn.SiLU(),
+    ]
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.change(x)
+
+
+class Reading(NamedTuple):
+    """What a feature network makes of images."""
+
+    features: Tensor
+    """float32 ``(N, D)``."""
+    logits: Tensor
+    """float32 ``(N, num_classes)``."""
+
+
+@torch.inference_mode()
+def read_images(
+    network: FeatureNetwork, images: Tensor, on_progress: OnProgress | None = None
+) -> Reading:
+    """Features and logits of images, a batch at a time on the network's device.
+
+    Args:
+        network: a trained one.
+        images: uint8 ``(N, C, H, W)``.
+        on_progress: told after every batch.
+    """
+    device = network.head.weight.device
+    features = torch.empty(len(images), network.head.in_features)
+    logits = torch.empty(len(images), network.head.out_features)
+    for start in range(0, len(images), _BATCH):
+        batch = slice(start, start + _BATCH)
+        found = network.features(to_model_range(images[batch].to(device)))
+        features[batch] = found
+        logits[batch] = network.head(found)
+        if on_progress:
+            on_progress(min(start + _BATCH, len(images)), len(images))
+    return Reading(features, logits)

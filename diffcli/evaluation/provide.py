@@ -1,0 +1,152 @@
+"""Finding the feature network of a data set, or training it once."""
+
+import hashlib
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from diffcli.data.images import LabelledImages
+from diffcli.evaluation.classifier import default_epochs, train_classifier
+from diffcli.evaluation.network import (
+    FeatureNetwork,
+    FeatureNetworkConfig,
+    OnProgress,
+    read_images,
+)
+from diffcli.evaluation.storage import (
+    FEATURE_NETWORK,
+    FeatureDescription,
+    load_features,
+    read_features_description,
+    save_features,
+)
+from diffcli.files.cache import cache_folder
+from diffcli.files.metadata import unusable
+from diffcli.files.models import shipped_file
+
+Role = Literal["main", "check"]
+"""The network to judge with, or the other one, by which to see that its figures hold."""
+
+_SUFFIX = {"main": "", "check": "-check"}
+_SEED = {"main": 0, "check": 1}
+
+
+def usual_place(role: Role, data: LabelledImages) -> Path:
+    """Where the feature network of a data set is, or is to be: shipped, or in the cache.
+
+    Args:
+        role: which of the two.
+        data: the training images.
+    """
+    key = digest(data)
+    shipped = shipped_file(f"features-mnist{_SUFFIX[role]}.safetensors")
+    if shipped.exists() and read_features_description(shipped).training_data == key:
+        return shipped
+    return cache_folder() / "features" / f"{key}{_SUFFIX[role]}.safetensors"
+
+
+def provide(
+    role: Role,
+    train: LabelledImages,
+    test: LabelledImages,
+    device: torch.device,
+    on_progress: OnProgress | None = None,
+) -> tuple[FeatureDescription, FeatureNetwork]:
+    """The feature network of a data set, trained and cached if there is none yet.
+
+    Raises:
+        DiffcliError: if there is one and it is damaged.
+        OSError: if the cache cannot be written.
+    """
+    place = usual_place(role, train)
+    if not place.exists():
+        made = train_features(role, train, test, device, on_progress=on_progress)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_features(place, *made)
+    description, network = load_features(place)
+    return description, network.to(device)
+
+
+def find_features(
+    wanted: str,
+    train: LabelledImages,
+    test: LabelledImages,
+    device: torch.device,
+    on_progress: OnProgress | None = None,
+) -> tuple[FeatureDescription, FeatureNetwork]:
+    """The feature network that ``--features`` names: a role, see ``provide``, or a file.
+
+    Raises:
+        DiffcliError: if the file is missing, damaged, or of other images or classes.
+    """
+    for role in get_args(Role):
+        if wanted == role:
+            return provide(role, train, test, device, on_progress)
+    path = Path(wanted)
+    description, network = load_features(path)
+    known = (description.network.image_channels, *description.image_size, description.class_names)
+    if known != (*train.images.shape[1:], train.class_names):
+        raise unusable(path, "it knows other images, or other classes", FEATURE_NETWORK)
+    return description, network.to(device)
+
+
+def train_features(
+    role: Role,
+    train: LabelledImages,
+    test: LabelledImages,
+    device: torch.device,
+    seed: int | None = None,
+    epochs: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[FeatureDescription, FeatureNetwork]:
+    """Train a feature network from nothing.
+
+    Args:
+        role: decides the architecture, and the seed if there is none.
+        train: what it learns; samples never are part of it.
+        test: what its accuracy is measured on.
+        device: where to train.
+        seed: of everything that is random.
+        epochs: see ``train_classifier``.
+        on_progress: told after every step.
+    """
+    seed = _SEED[role] if seed is None else seed
+    epochs = epochs or default_epochs(len(train))
+    start = time.perf_counter()
+    network = train_classifier(
+        _network_config(role, train), train.to(device), seed, epochs, on_progress
+    )
+    recognised = read_images(network, test.images).logits.argmax(dim=1)
+    description = FeatureDescription(
+        network.config,
+        tuple(train.images.shape[2:]),
+        train.class_names,
+        digest(train),
+        {
+            "epochs": epochs,
+            "seed": seed,
+            "seconds": round(time.perf_counter() - start, 1),
+            "test_accuracy": float((recognised == test.labels).double().mean()),
+            "diffcli": version("diffcli"),
+            "torch": torch.__version__,
+        },
+    )
+    return description, network
+
+
+def _network_config(role: Role, data: LabelledImages) -> FeatureNetworkConfig:
+    channels, classes = data.images.shape[1], len(data.class_names)
+    if role == "main":
+        return FeatureNetworkConfig("residual", channels, classes, (32, 64, 64))
+    return FeatureNetworkConfig("plain", channels, classes, (32, 64, 128))
+
+
+def digest(data: LabelledImages) -> str:
+    """A short digest of the images, the labels and the class names."""
+    content = hashlib.blake2b(repr((data.class_names, data.images.shape)).encode(), digest_size=16)
+    for tensor in (data.images, data.labels):
+        content.update(tensor.contiguous().numpy().data)
+    return content.hexdigest()

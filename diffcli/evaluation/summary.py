@@ -1,0 +1,116 @@
+"""From the figures of several runs to what is reported: ratios, medians, spreads."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any, NamedTuple
+
+from diffcli.evaluation.judge import Evidence, Figures, Judge, closest_of_each_label
+from diffcli.files.arrays import PictureArrays
+
+Row = Mapping[str, float | None]
+"""Named figures; those that were not asked for are None."""
+
+
+class Summary(NamedTuple):
+    """Each figure's median over runs, and its smallest and largest value."""
+
+    median: Row
+    low: Row
+    high: Row
+
+
+class Evaluation:
+    """One or more sets of samples, judged beside real images.
+
+    Args:
+        judge: of the data set to compare with.
+        class_names: what the labels mean.
+
+    Attributes:
+        evidence: what the figures of the newest set were made of.
+        real_evidence: the same of as many test images, judged as if they were samples.
+    """
+
+    evidence: Evidence
+    real_evidence: Evidence
+
+    def __init__(self, judge: Judge, class_names: Sequence[str]) -> None:
+        self._judge = judge
+        self._class_names = class_names
+        self._real: Figures | None = None
+        self._noise = math.nan
+        self._rows: list[Row] = []
+        self._runs: list[dict[str, Any]] = []
+
+    def add(self, samples: PictureArrays, cas: bool = False) -> None:
+        """Judge one more set of samples, as large as the first one.
+
+        Raises:
+            DiffcliError: see ``Judge.judge``.
+        """
+        figures, self.evidence = self._judge.judge(samples.images, samples.labels, cas)
+        if self._real is None:
+            self._real, self.real_evidence = self._judge.real(len(samples.images))
+            self._noise = self._judge.sampling_noise(len(samples.images))
+        row = self._with_ratios(figures)
+        self._rows.append(row)
+        self._runs.append({**row, **self._details(samples)})
+
+    def summary(self) -> Summary:
+        """What is to be quoted."""
+        columns = {
+            name: [value for row in self._rows if (value := row[name]) is not None]
+            for name in self._rows[0]
+        }
+        return Summary(
+            {name: median(values) if values else None for name, values in columns.items()},
+            {name: min(values, default=None) for name, values in columns.items()},
+            {name: max(values, default=None) for name, values in columns.items()},
+        )
+
+    def document(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "sampling_noise": self._noise,
+            "real": self._real and self._with_ratios(self._real),
+            **self.summary()._asdict(),
+            "runs": self._runs,
+        }
+
+    def _with_ratios(self, figures: Figures) -> dict[str, float | None]:
+        """The figures, and the Frechet distances in units of those between real images.
+
+        ``.._over_noise`` divides by what a perfect sampler of the training images would get,
+        ``.._over_shift`` by what test images get, which other hands have written.
+        """
+        assert self._real
+        row: dict[str, float | None] = asdict(figures)
+        for name in ("frechet_train", "frechet_test"):
+            distance = getattr(figures, name)
+            row[f"{name}_over_noise"] = distance / self._noise
+            row[f"{name}_over_shift"] = distance / self._real.frechet_train
+        return row
+
+    def _details(self, samples: PictureArrays) -> dict[str, Any]:
+        names, evidence = self._class_names, self.evidence
+        asked = evidence.confusion.sum(dim=1).tolist()
+        agreed = evidence.confusion.diagonal().tolist()
+        return {
+            "agreement_per_class": {
+                name: right / count if count else None
+                for name, right, count in zip(names, agreed, asked, strict=True)
+            },
+            "confusion": evidence.confusion.tolist(),
+            "closest": [
+                {
+                    "label": names[int(samples.labels[index])],
+                    "sample": index,
+                    "seed": None if samples.seeds is None else int(samples.seeds[index]),
+                    "training_image": int(evidence.nearest.indices[index]),
+                    "distance": float(evidence.nearest.distances[index]),
+                }
+                for index in closest_of_each_label(samples.labels, evidence.nearest)
+            ],
+        }
