@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
@@ -66,8 +67,17 @@ def write(
 
 
 def line(text: str, size: int = NORMAL, colour: Colour = INK) -> Image.Image:
-    """One line of text as a picture; what stands in braces, as in ``x{0}``, is a subscript."""
-    parts = re.split(r"\{(.*?)\}", text)
+    """One line of text as a picture."""
+    return _joined([text], size, colour)
+
+
+def formula(text: str, size: int = NORMAL, colour: Colour = INK) -> Image.Image:
+    """One line as a picture; what stands in braces, as in ``x{0}``, is a subscript."""
+    return _joined(re.split(r"\{(.*?)\}", text), size, colour)
+
+
+def _joined(parts: Sequence[str], size: int, colour: Colour) -> Image.Image:
+    """Text and subscripts in turn."""
     sizes = [size if index % 2 == 0 else round(size * 0.75) for index in range(len(parts))]
     widths = [width_of(part, part_size) for part, part_size in zip(parts, sizes, strict=True)]
     picture = Image.new("RGB", (max(1, sum(widths)), line_height(size)), PAPER)

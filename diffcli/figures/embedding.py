@@ -13,7 +13,7 @@ from diffcli.drawing.colours import DIVERGING, MUTED, SEQUENTIAL, SERIES, SHADE,
 from diffcli.drawing.heat import colour_bar, heat_map, matrix, sampled
 from diffcli.drawing.layout import at_least, beside, padded, stack
 from diffcli.drawing.scales import Scale
-from diffcli.drawing.text import LARGE, NORMAL, line, paragraph
+from diffcli.drawing.text import LARGE, NORMAL, formula, line, paragraph
 
 _WIDTH, _GAP, _MARGIN = 1180, 28, 24
 _WIDE, _SQUARE, _GUTTER = 660, 430, 64
@@ -149,12 +149,12 @@ def embedding_figure(
             f"max_period = {embedding.max_period:g}",
             LARGE,
         ),
-        line(
+        formula(
             f"frequency{{i}} = exp(-i · ln({embedding.max_period:g}) / {max(half - 1, 1)}),  "
             f"i = {_span('0', str(half - 1))}        wavelength{{i}} = 2 pi / frequency{{i}} = "
             f"{_span(*map(_rounded, ends))} timesteps"
         ),
-        line(
+        formula(
             f"embedding(t) = [ {_span('sin(t · frequency{0})', f'sin(t · frequency{last})')},  "
             f"{_span('cos(t · frequency{0})', f'cos(t · frequency{last})')} ]"
         ),

@@ -10,7 +10,7 @@ from diffcli.drawing.chart import Chart
 from diffcli.drawing.colours import BARS, INK, MUTED, SERIES
 from diffcli.drawing.layout import at_least, beside, framed, padded, stack, wrapped
 from diffcli.drawing.scales import Scale
-from diffcli.drawing.text import LARGE, NORMAL, SMALL, elided, line, paragraph
+from diffcli.drawing.text import LARGE, NORMAL, SMALL, formula, line, paragraph
 from diffcli.figures.noising import (
     HISTOGRAM_BINS,
     HISTOGRAM_RANGE,
@@ -54,8 +54,8 @@ def noise_figure(name: str, noising: Noising, processes: Sequence[Process]) -> I
     width = max(_LEAST_WIDTH, *(part.width for part in body))
     marks = [step.t for step in processes[0].steps]
     head = [
-        line(elided(f"{name} turns into noise", width, LARGE).replace("{", "("), LARGE),
-        line(
+        paragraph(f"{name} turns into noise", width, LARGE),
+        formula(
             "x{t} = sqrt(alpha_bar{t}) · x{0} + sqrt(1 - alpha_bar{t}) · epsilon,     "
             "alpha_bar{t} = (1 - beta{0}) · … · (1 - beta{t}),     "
             "SNR = alpha_bar / (1 - alpha_bar)"
@@ -187,13 +187,13 @@ def _step_cell(step: Noised) -> Image.Image:
 
 
 def _recovered(caption: str, recovered: Recovered) -> Image.Image:
-    texts = [line(caption, SMALL), line(f"mean squared error {recovered.mse:.2g}", SMALL, MUTED)]
+    texts = [formula(caption, SMALL), line(f"mean squared error {recovered.mse:.2g}", SMALL, MUTED)]
     return stack([*texts, _enlarged(recovered.picture)], 0, "centre")
 
 
 def _cell(captions: Sequence[str], shown: Shown) -> Image.Image:
     lines = [
-        line(caption, SMALL if index else NORMAL, MUTED if index == 2 else INK)
+        formula(caption, SMALL if index else NORMAL, MUTED if index == 2 else INK)
         for index, caption in enumerate([*captions, *[""] * (3 - len(captions))])
     ]
     picture = _enlarged(shown.picture)

@@ -4,7 +4,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffcli.drawing.colours import INK
-from diffcli.drawing.text import elided, line, line_height, paragraph, printable, rotated, width_of
+from diffcli.drawing.text import (
+    elided,
+    formula,
+    line,
+    line_height,
+    paragraph,
+    printable,
+    rotated,
+    width_of,
+)
 
 
 @settings(deadline=None)
@@ -25,9 +34,13 @@ def test_accents_go_and_foreign_letters_show() -> None:
 
 
 def test_a_subscript_is_smaller_and_lower() -> None:
-    plain, subscript = line("x0"), line("x{0}")
+    plain, subscript = line("x0"), formula("x{0}")
     assert subscript.width < plain.width
     assert lowest_ink(subscript) > lowest_ink(plain)
+
+
+def test_braces_in_plain_text_are_braces() -> None:
+    assert line("{a}").width == width_of("{a}") > formula("{a}").width
 
 
 def lowest_ink(picture: Image.Image) -> int:
