@@ -17,6 +17,8 @@ from diffcli.files.pictures import encode_png, tile, to_pillow
 from diffcli.files.provenance import Provenance
 from diffcli.request import SampleRequest
 
+_SINGLES_PER_ROW = 10
+
 
 class Output(ABC):
     """Takes pictures in order, as many as come.
@@ -150,7 +152,12 @@ class Grid(Output):
 
 
 def grid_columns(request: SampleRequest) -> int:
-    """Pictures per row of a grid: one row per label; those of a single label in a square."""
+    """Pictures per row of a grid: one row per label, where there are several of several.
+
+    Those of a single label form a square, and single ones of several labels rows of ten.
+    """
     if len(request.labels) == 1:
         return math.ceil(math.sqrt(request.per_label))
+    if request.per_label == 1:
+        return min(len(request.labels), _SINGLES_PER_ROW)
     return request.per_label

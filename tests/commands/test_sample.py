@@ -210,7 +210,7 @@ class TestOutputs:
         draw("-l", "2,0", "--strip", "--seed", "5", "-o", "strip.png")
         strip = cells("strip.png", columns=4, rows=4)
         draw("-l", "2,0", "-n", "1", "--seed", "5", "-o", "grid.png")
-        assert [strip[3], strip[11]] == cells("grid.png", 1, 2)
+        assert [strip[3], strip[11]] == cells("grid.png", 2, 1)
         assert strip[7] == strip[3]  # at the end, the estimate is the picture
 
     def test_a_sheet_has_the_same_noise_down_each_column(self, draw: Draw) -> None:
@@ -231,7 +231,7 @@ class TestOutputs:
             )
             with Image.open("sheet.png") as sheet:
                 margin = sheet.width - 22
-                for column, expected in enumerate(cells("g.png", 1, 2)):
+                for column, expected in enumerate(cells("g.png", 2, 1)):
                     left, top = margin + 2 + column * 10, 2 + row * 10
                     cell = sheet.crop((left, top, left + 8, top + 8))
                     assert furthest(cell.tobytes(), expected) <= 1

@@ -120,3 +120,7 @@ def test_a_grid_has_a_row_per_label_and_a_lone_picture_no_frame() -> None:
 def test_pictures_of_one_label_make_a_square() -> None:
     assert [grid_columns(request((0,), n)) for n in (1, 2, 4, 5, 16, 17)] == [1, 2, 2, 3, 4, 5]
     assert grid_columns(request((0, 1), 16)) == 16
+
+
+def test_single_pictures_of_several_labels_stand_in_rows() -> None:
+    assert [grid_columns(request((0,) * n, 1)) for n in (2, 10, 11)] == [2, 10, 10]
