@@ -100,6 +100,7 @@ def noise_demo(
     if not target.parent.is_dir():
         raise UsageError(f"the folder {target.parent} does not exist; create it or change -o")
     picture = open_picture(image)
+    picture.thumbnail((size, size), reducing_gap=3)
 
     from diffcli.commands.timesteps import parse_timesteps
     from diffcli.figures.noise import noise_figure
@@ -109,7 +110,6 @@ def noise_demo(
     denoiser, note = (None, "") if animated else _find_denoiser(model, picture, denoise)
     if model and denoiser:
         picture = _fitted(picture, denoiser)
-    picture.thumbnail((size, size), reducing_gap=3)
     schedules = _schedules(schedule, timesteps, denoiser if model else None)
     noising = Noising(picture, seed)
     if animated:

@@ -252,6 +252,12 @@ def test_the_picture_is_fitted_to_a_named_model(diffcli: Command, model: Path, p
     assert "1-step MSE" in result.err
 
 
+def test_a_picture_smaller_than_the_model(diffcli: Command, model: Path, photo: Path) -> None:
+    result = diffcli("noise-demo", photo, "--model", model, "--size", "3")
+    assert result.code == 0
+    assert "1-step MSE" in result.err
+
+
 def test_the_newest_run_is_used_for_pictures_of_its_shape(
     diffcli: Command, model: Path, photo: Path, tmp_path: Path
 ) -> None:
@@ -260,6 +266,7 @@ def test_the_newest_run_is_used_for_pictures_of_its_shape(
     Image.new("L", (8, 8), 90).save(tmp_path / "digit.png")
     assert "MSE" in diffcli("noise-demo", "digit.png").err
     assert "MSE" not in diffcli("noise-demo", photo).err
+    assert "MSE" not in diffcli("noise-demo", "digit.png", "--size", "4").err
     refused = diffcli("noise-demo", photo, "--denoise")
     assert refused.is_one_line_error(2, "8x8", "grey", "--model")
 

@@ -161,6 +161,19 @@ def test_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         open_picture(tmp_path / "a.png")
 
 
+def test_a_warning_of_a_bomb_is_an_error_in_any_program(tmp_path: Path) -> None:
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    program = (
+        "import sys; from pathlib import Path; from PIL import Image\n"
+        "from diffcli.errors import DiffcliError; from diffcli.files.reading import open_picture\n"
+        "Image.MAX_IMAGE_PIXELS = 300\n"
+        "try: open_picture(Path(sys.argv[1]))\n"
+        "except DiffcliError: sys.exit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "a.png"], check=False)
+    assert done.returncode == 7
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "TGA"])
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
