@@ -73,9 +73,9 @@ class Denoiser(nn.Module):
         else:
             both = torch.cat([x_t, x_t])
             twice = t if len(t) == 1 else torch.cat([t, t])
-            conditional, unconditional = self.network(
-                both, twice, torch.cat([labels, none])
-            ).chunk(2)
+            conditional, unconditional = self.network(both, twice, torch.cat([labels, none])).chunk(
+                2
+            )
             prediction = torch.lerp(unconditional, conditional, guidance_scale)
         if self.prediction_type == "epsilon":
             return Estimate(self.schedule.x0_from_epsilon(x_t, prediction, t), prediction)

@@ -66,9 +66,9 @@ def ddpm(
 def ddim(
     denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
 ) -> Iterator[Step]:
-    """Deterministic sampling (Song et al. 2021, eq. 12 with sigma = 0)::
+    """Deterministic sampling (Song et al. 2021, eq. 12 with sigma = 0).
 
-        x_s = sqrt(alpha_bar_s) * x_0 + sqrt(1 - alpha_bar_s) * epsilon
+    ``x_s = sqrt(alpha_bar_s) * x_0 + sqrt(1 - alpha_bar_s) * epsilon``
     """
     for t, s in plan:
         estimate = denoise(x, torch.full((1,), t, device=x.device))

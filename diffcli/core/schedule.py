@@ -166,9 +166,10 @@ class NoiseSchedule(nn.Module):
         noise: Tensor,
         variance: Variance = "beta",
     ) -> Tensor:
-        """Draw ``x_{t-1}`` given ``x_t`` and the noise in it (Ho et al. 2020, algorithm 2)::
+        """Draw ``x_{t-1}`` given ``x_t`` and the noise in it.
 
-            mean = (x_t - beta_t * epsilon / sqrt(1 - alpha_bar_t)) / sqrt(alpha_t)
+        Around ``mean = (x_t - beta_t * epsilon / sqrt(1 - alpha_bar_t)) / sqrt(alpha_t)``
+        (Ho et al. 2020, algorithm 2).
 
         Args:
             x_t: noisy images ``(B, C, H, W)``.

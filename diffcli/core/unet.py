@@ -1,6 +1,7 @@
 """The network: a U-Net that is told the timestep and the label in every residual block."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -151,8 +152,9 @@ class ConditionalUNet(nn.Module):
 
     A space-to-depth stem folds patches of pixels into channels.  Each level but the deepest
     keeps its features for the way back, where they are added to what comes up: that costs a
-    third less than concatenating them, and learns no slower.  The sinusoidal embedding of the timestep, after two layers, plus a learned embedding of the
-    label goes into every residual block.
+    third less than concatenating them, and learns no slower.  The sinusoidal embedding of the
+    timestep, after two layers, plus a learned embedding of the label goes into every residual
+    block.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -168,7 +170,7 @@ class ConditionalUNet(nn.Module):
 
         widths, blocks = config.channels, config.blocks
         levels = list(zip(widths[:-1], blocks[:-1], strict=True))
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
         self.downs = nn.ModuleList(

@@ -1,5 +1,6 @@
 """A folder of pictures, one sub-folder per class, as a data set."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.pictures import from_pillow
 from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 
 _MOST_UNREADABLE = 0.1
@@ -130,14 +131,9 @@ def _probe(path: Path) -> _Probe | Unreadable:
 def _read(path: Path, size: tuple[int, int], channels: int) -> Tensor | Unreadable:
     try:
         with open_picture(path) as picture:
-            pixels = picture.convert("L" if channels == 1 else "RGB")
+            return from_pillow(picture, channels, *size)
     except DiffcliError as error:
         return Unreadable(path, str(error))
-    height, width = size
-    if (pixels.height, pixels.width) != size:
-        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.LANCZOS)
-    content = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
-    return content.view(height, width, channels).permute(2, 0, 1)
 
 
 def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
@@ -162,8 +158,6 @@ def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:
 def _refuse_too_large(size: int) -> None:
     # Pages of physical memory; where the platform does not tell, the allocation will.
     try:
-        import os
-
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return
