@@ -171,6 +171,15 @@ def test_a_trained_network(diffcli: Command, model: Path) -> None:
     assert numbers["dim"] == 32
 
 
+def test_what_labels_have_in_common_is_left_out(diffcli: Command, model: Path) -> None:
+    numbers = json.loads(diffcli("inspect-embedding", "--model", model, "--json").out)
+    cosines = torch.tensor(numbers["effect_similarity"], dtype=torch.float64)
+    assert torch.allclose(cosines.diagonal(), torch.ones(4, dtype=torch.float64))
+    # Less their mean, the effects of three classes add up to nothing and so lie in a plane.
+    assert float(cosines[:3, :3].det()) == pytest.approx(0, abs=1e-5)
+    assert float(cosines[1:, 1:].det()) > 1e-3
+
+
 def test_labels_with_the_same_embedding_do_the_same(diffcli: Command, tmp_path: Path) -> None:
     weights = tiny.network().state_dict()
     weights["label_embedding.weight"][2] = weights["label_embedding.weight"][0]
