@@ -136,7 +136,7 @@ def _draw(
 ) -> None:
     from rich.console import Console
 
-    from diffcli.figures.embedding import embedding_figure, shown_timesteps
+    from diffcli.figures.embedding_figure import embedding_figure, shown_timesteps
     from diffcli.files.pictures import save_png
 
     learned = network(shown_timesteps(embedding.num_timesteps)) if network else None

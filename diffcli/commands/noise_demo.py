@@ -103,7 +103,7 @@ def noise_demo(
     picture.thumbnail((size, size), reducing_gap=3)
 
     from diffcli.commands.timesteps import parse_timesteps
-    from diffcli.figures.noise import noise_figure
+    from diffcli.figures.noise_figure import noise_figure
     from diffcli.figures.noising import Noising
     from diffcli.files.pictures import save_png
 
@@ -208,7 +208,7 @@ def _write_gif(
 ) -> None:
     import io
 
-    from diffcli.figures.noise import animation
+    from diffcli.figures.noise_figure import animation
     from diffcli.files.atomic import write_atomically
 
     pictures = animation(noising, schedules, count)
@@ -223,7 +223,7 @@ def _print_tables(processes: "list[Process]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from diffcli.figures.noise import remark
+    from diffcli.figures.noise_figure import remark
 
     console = Console(stderr=True, highlight=False)
     for process in processes:
