@@ -1,0 +1,92 @@
+"""Help and version: at once, on one screen, and without loading what they do not need."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from diffcli import __version__
+from diffcli.commands.app import app
+from tests.conftest import Command
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
+SCREEN_COLUMNS, SCREEN_LINES = 100, 50
+
+LOADED_AFTER = """
+import sys
+from diffcli.__main__ import main
+
+try:
+    main()
+except SystemExit as left:
+    assert left.code == 0, left.code
+print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def modules_after(*arguments: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_AFTER, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout
+    loaded = done.stderr.split()
+    assert loaded[0] == "loaded:"
+    return set(loaded[1:])
+
+
+def test_the_promised_commands_are_there() -> None:
+    assert {"train", "sample", "noise-demo", "inspect-embedding"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command: str) -> None:
+    assert modules_after(command, "--help") & HEAVY == set()
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_neither_does_the_rest(option: str) -> None:
+    assert modules_after(option) & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_on_one_screen(
+    diffcli: Command, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(SCREEN_COLUMNS))
+    result = diffcli(*filter(None, [command]), "--help")
+    lines = result.out.splitlines()
+    assert (result.code, result.err) == (0, "")
+    assert len(lines) <= SCREEN_LINES
+    assert max(map(len, lines)) <= SCREEN_COLUMNS
+    assert "\x1b" not in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(diffcli: Command, command: str) -> None:
+    group = typer.main.get_command(app)
+    parameters = group.commands[command].params  # type: ignore[attr-defined]
+    assert [param.name for param in parameters if not getattr(param, "help", "")] == []
+    shown = diffcli(command, "--help").out
+    options = [name for param in parameters for name in param.opts if name.startswith("--")]
+    assert [name for name in options if name not in shown] == []
+
+
+def test_the_help_of_the_whole_lists_all_commands(diffcli: Command) -> None:
+    shown = diffcli("--help").out
+    assert all(f" {command} " in shown for command in COMMANDS)
+
+
+def test_version(diffcli: Command) -> None:
+    result = diffcli("--version")
+    assert (result.code, result.out, result.err) == (0, f"diffcli {__version__}\n", "")
+
+
+def test_without_a_command_there_is_help(diffcli: Command) -> None:
+    result = diffcli()
+    assert "train" in result.out + result.err
+    assert result.code in (0, 2)
