@@ -171,10 +171,11 @@ def _init(wishes: Wishes, model: "Model") -> "Tensor | None":
     if wishes.init is None:
         return None
     from diffcli.data.images import to_model_range
-    from diffcli.files.pictures import from_pillow
+    from diffcli.files.pictures import fitted, from_pillow
     from diffcli.files.reading import open_picture
 
     shape = model.description.architecture
     picture = open_picture(wishes.init)
-    pixels = from_pillow(picture, shape.image_channels, shape.image_height, shape.image_width)
+    size = (shape.image_height, shape.image_width)
+    pixels = from_pillow(fitted(picture, shape.image_channels, *size))
     return to_model_range(pixels[None])

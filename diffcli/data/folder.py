@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.pictures import from_pillow
+from diffcli.files.pictures import fitted, from_pillow
 from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 
 _MOST_UNREADABLE = 0.1
@@ -131,7 +131,7 @@ def _probe(path: Path) -> _Probe | Unreadable:
 def _read(path: Path, size: tuple[int, int], channels: int) -> Tensor | Unreadable:
     try:
         with open_picture(path) as picture:
-            return from_pillow(picture, channels, *size)
+            return from_pillow(fitted(picture, channels, *size))
     except DiffcliError as error:
         return Unreadable(path, str(error))
 

@@ -1,14 +1,10 @@
 """Labelled images in memory: what every data set becomes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,6 @@ def resized(data: LabelledImages, size: tuple[int, int]) -> LabelledImages:
     ]
     images = torch.cat([part.to(torch.uint8) for part in scaled])
     return LabelledImages(images, data.labels, data.class_names)
-
-
-def from_picture(picture: "Image") -> Tensor:
-    """A grey or RGB picture as uint8 ``(1 or 3, H, W)``."""
-    content = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return content.view(picture.height, picture.width, -1).permute(2, 0, 1)
 
 
 def to_model_range(pixels: Tensor) -> Tensor:

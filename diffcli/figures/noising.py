@@ -12,8 +12,8 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import Beginning, ImageNoise, SamplingSettings, generate
 from diffcli.core.schedule import NoiseSchedule
-from diffcli.data.images import from_picture, to_model_range, to_pixels
-from diffcli.files.pictures import to_pillow
+from diffcli.data.images import to_model_range, to_pixels
+from diffcli.files.pictures import from_pillow, to_pillow
 
 HISTOGRAM_RANGE, HISTOGRAM_BINS = (-4.0, 4.0), 48
 
@@ -107,7 +107,7 @@ class Noising:
 
     def __init__(self, picture: Image.Image, seed: int) -> None:
         self.seed = seed
-        self._x0 = to_model_range(from_picture(picture))[None]
+        self._x0 = to_model_range(from_pillow(picture))[None]
         self._epsilon = ImageNoise([seed], self._x0.shape[1:], self._x0.device)()
 
     @property

@@ -44,15 +44,20 @@ def to_pillow(pixels: "Tensor") -> Image.Image:
     return Image.frombytes("L" if channels == 1 else "RGB", (width, height), content)
 
 
-def from_pillow(picture: Image.Image, channels: int, height: int, width: int) -> "Tensor":
-    """A picture as uint8 ``(channels, height, width)``, cropped at the centre to that aspect."""
+def fitted(picture: Image.Image, channels: int, height: int, width: int) -> Image.Image:
+    """A picture in grey (one channel) or RGB, cropped at the centre to that shape and resized."""
+    converted = picture.convert("L" if channels == 1 else "RGB")
+    if converted.size == (width, height):
+        return converted
+    return ImageOps.fit(converted, (width, height), Image.Resampling.LANCZOS)
+
+
+def from_pillow(picture: Image.Image) -> "Tensor":
+    """A picture of mode ``L`` or ``RGB`` as uint8 ``(1 or 3, H, W)``."""
     import torch  # noqa: PLC0415 - charts are written without
 
-    pixels = picture.convert("L" if channels == 1 else "RGB")
-    if pixels.size != (width, height):
-        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.LANCZOS)
-    content = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8)
-    return content.view(height, width, channels).permute(2, 0, 1)
+    content = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return content.view(picture.height, picture.width, -1).permute(2, 0, 1)
 
 
 def encode_png(picture: Image.Image, embedded: Embedded | None = None) -> bytes:

@@ -8,11 +8,11 @@ from PIL import Image
 
 from diffcli.core.generate import ImageNoise
 from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, ScheduleName
-from diffcli.data.images import from_picture, to_model_range, to_pixels
+from diffcli.data.images import to_model_range, to_pixels
 from diffcli.drawing.colours import FRAME, MARK
 from diffcli.figures.noising import Noising
 from diffcli.files.checkpoint import load_model, save_model
-from diffcli.files.pictures import to_pillow
+from diffcli.files.pictures import from_pillow, to_pillow
 from tests import tiny
 from tests.conftest import Command
 
@@ -40,7 +40,7 @@ def opened(path: str | Path) -> Image.Image:
 
 def noised(path: Path, t: int, seed: int, name: ScheduleName = "linear") -> Image.Image:
     """The panel that should be in the figure, by the formula alone."""
-    x0 = to_model_range(from_picture(opened(path)))
+    x0 = to_model_range(from_pillow(opened(path)))
     epsilon = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     alpha_bar = NoiseSchedule.from_config(ScheduleConfig(name, 300)).alphas_cumprod[t]
     return to_pillow(to_pixels(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon))
@@ -95,7 +95,7 @@ def test_mean_and_variance_of_the_noisy_panel(diffcli: Command, tmp_path: Path) 
     assert diffcli("noise-demo", "flat.png", "--t", "10").code == 0
     place = place_of(noised(tmp_path / "flat.png", 10, 0), opened("noise.png"))
     box = (*place, place[0] + 200, place[1] + 200)
-    values = to_model_range(from_picture(opened("noise.png").crop(box).convert("L")))
+    values = to_model_range(from_pillow(opened("noise.png").crop(box).convert("L")))
     signal, noise = NoiseSchedule.from_config().amplitudes(10)
     # Four standard errors, of 40,000 values.
     assert float(values.mean()) == pytest.approx(signal * (160 / 127.5 - 1), abs=4 * noise / 200)
@@ -164,7 +164,7 @@ def test_any_number_of_timesteps(diffcli: Command, photo: Path, count: int) -> N
 
 def test_what_is_left_at_the_end(diffcli: Command, photo: Path) -> None:
     result = diffcli("noise-demo", photo)
-    values = to_model_range(from_picture(opened(photo)))
+    values = to_model_range(from_pillow(opened(photo)))
     alpha_bar = float(NoiseSchedule.from_config().alphas_cumprod[-1])
     mean, variance = math.sqrt(alpha_bar) * values, 1 - alpha_bar
     nats = float((mean.square() + variance - 1 - math.log(variance)).sum() / 2)
@@ -219,7 +219,7 @@ def test_the_way_back(diffcli: Command, model: Path, tmp_path: Path) -> None:
     result = diffcli("noise-demo", "digit.png", "--model", model, "--t", "3,12", "--denoise")
     assert result.code == 0
     _, denoiser = load_model(model)
-    x0 = to_model_range(from_picture(picture))[None]
+    x0 = to_model_range(from_pillow(picture))[None]
     epsilon = ImageNoise([0], (1, 8, 8), x0.device)()
     nothing = torch.tensor([denoiser.network.no_label])
     figure = opened("noise.png")
