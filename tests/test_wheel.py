@@ -151,7 +151,18 @@ def test_the_installed_command_draws_digits_that_are_recognised(
     installed: Path, tmp_path: Path
 ) -> None:
     done = run(
-        *(installed, "sample", "--label", "0-9", "--n", COLUMNS, "--seed", "1", "-o", "grid.png"),
+        *(
+            installed,
+            "sample",
+            "--label",
+            "0-9",
+            "--n",
+            str(COLUMNS),
+            "--seed",
+            "1",
+            "-o",
+            "grid.png",
+        ),
         cwd=tmp_path,
     )
     assert done.stdout == "grid.png\n"

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from diffcli.core.schedule import NoiseSchedule, ScheduleConfig
-from diffcli.data import mnist
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.data.mnist import Split, load_mnist
 from diffcli.errors import DiffcliError
@@ -52,7 +51,7 @@ def test_every_grey_value_survives_the_way_to_the_model_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8)
     images = to_model_range(pixels)
     assert images.dtype == torch.float32
-    assert (images[0], images[255]) == (-1, 1)
+    assert (images[0].item(), images[255].item()) == (-1, 1)
     assert torch.equal(to_pixels(images), pixels)
     assert to_pixels(torch.tensor([-3.0, 1.5])).tolist() == [0, 255]
 
@@ -62,7 +61,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the packaged data, which can be damaged."""
     packaged = Path(str(resources.files("diffcli.data").joinpath("mnist")))
     shutil.copytree(packaged, tmp_path / "mnist")
-    monkeypatch.setattr(mnist.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr("diffcli.data.mnist.resources.files", lambda _: tmp_path)
     return tmp_path / "mnist"
 
 
