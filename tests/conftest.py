@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Hosted CI sets some of these, and Rich then writes colours into what is no terminal.
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE", "CLICOLOR_FORCE"):
@@ -17,6 +18,13 @@ os.environ |= {"NO_COLOR": "1", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1
 # small as those of the tests gain nothing from a second thread, and on a busy machine, where
 # two wait for each other, they lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is no failure of what is tested; and whether a change is good must not depend
+# on which examples were drawn.
+settings.register_profile(
+    "diffcli", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("diffcli")
 
 
 @dataclass(frozen=True)

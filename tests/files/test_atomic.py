@@ -1,4 +1,3 @@
-import signal
 import subprocess
 import sys
 import time
@@ -62,16 +61,3 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, seconds: float) -> 
         time.sleep(seconds)
         writer.kill()
     assert path.read_bytes() in (b"old", b"a" * (4 << 20), b"b" * (4 << 20))
-
-
-def test_an_interrupted_write_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"old")
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as writer:
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(0.05)
-        writer.send_signal(signal.SIGINT)
-    assert list(tmp_path.iterdir()) == [path]

@@ -1,8 +1,11 @@
 """Modes, links and limits, as POSIX has them."""
 
 import os
+import signal
 import stat
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.files.atomic import write_atomically
+from tests.files.test_atomic import WRITER
 
 if sys.platform == "win32":
     pytest.skip("Windows has other modes, links and limits", allow_module_level=True)
@@ -98,3 +102,16 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
         write_atomically(folder / "a.bin", b"new")
     folder.chmod(0o755)
     assert [path.read_bytes() for path in folder.iterdir()] == [b"old"]
+
+
+def test_an_interrupted_write_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.05)
+        writer.send_signal(signal.SIGINT)
+    assert list(tmp_path.iterdir()) == [path]

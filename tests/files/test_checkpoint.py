@@ -197,7 +197,7 @@ def test_hostile_descriptions_are_refused_at_once(saved: Path, name: str) -> Non
     assert time.process_time() - start < 5
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_description_is_taken_or_refused(saved: Path, data: st.DataObject) -> None:
     """Anything at all in the place of any one value: a model comes of it, or a DiffcliError."""
