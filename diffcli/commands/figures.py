@@ -5,10 +5,10 @@ from typing import Any
 
 # Name, heading, and how a number is written.
 _FIGURES = (
-    ("frechet_train", "Frechet distance to training images", "{:.3f}"),
+    ("frechet_train", "Frechet distance to training images", "{:.4f}"),
     ("frechet_train_over_noise", "  over sampling noise", "{:.1f}x"),
     ("frechet_train_over_shift", "  over test images' own", "{:.1f}x"),
-    ("frechet_test", "Frechet distance to test images", "{:.3f}"),
+    ("frechet_test", "Frechet distance to test images", "{:.4f}"),
     ("frechet_test_over_noise", "  over sampling noise", "{:.1f}x"),
     ("frechet_test_over_shift", "  over test to training images", "{:.1f}x"),
     ("agreement", "Recognised as what was asked for", "{:.2%}"),

@@ -215,12 +215,12 @@ def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
     in a Frechet distance than anything else.
 
     Returns:
-        Indices in the order of their labels, int64 ``(count,)``; distinct, unless more are
-        wanted than there are.
+        Indices in increasing order, int64 ``(count,)``; distinct, unless more are wanted than
+        there are.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = order[labels[order].argsort(stable=True)]
-    return order[(torch.arange(count) * 2 + 1) * len(labels) // (2 * count)]
+    return order[(torch.arange(count) * 2 + 1) * len(labels) // (2 * count)].sort().values
 
 
 def worst(labels: Tensor, evidence: Evidence, count: int) -> list[int]:

@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffcli.data.images import LabelledImages
+from diffcli.evaluation import classifier
+from diffcli.evaluation.storage import load_features
+from diffcli.files.arrays import save_npz
+from diffcli.files.checkpoint import save_model
+from diffcli.files.pictures import to_pillow
+from tests import tiny
+from tests.conftest import Command, Result
+from tests.evaluation.pictures import NAMES, bars
+
+COUNT = 1500  # a twentieth is held out, which has to exceed the 64 features
+
+
+@pytest.fixture(scope="module")
+def data() -> LabelledImages:
+    return bars(COUNT, seed=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, data: LabelledImages) -> Path:
+    """The data set as a folder of class folders."""
+    place = tmp_path_factory.mktemp("bars")
+    for name in NAMES:
+        (place / name).mkdir()
+    for index, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
+        to_pillow(image).save(place / NAMES[label] / f"{index}.png")
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    path = tmp_path_factory.mktemp("model") / "bars.safetensors"
+    description = replace(tiny.description(), class_names=NAMES, dataset=str(folder))
+    save_model(path, description, tiny.network().state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _little_training(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("DIFFCLI_DATA_DIR", str(cache))
+    monkeypatch.setattr(classifier, "_MIN_IMAGES_SEEN", 1000)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    pictures = bars(150, seed=3)
+    save_npz(tmp_path / "samples.npz", pictures.images, pictures.labels, range(70, 220))
+    return tmp_path / "samples.npz"
+
+
+def figures(result: Result) -> dict[str, Any]:
+    assert result.code == 0, result.err
+    document: dict[str, Any] = json.loads(result.out)
+    return document
+
+
+def test_pictures_of_any_tool_are_judged(diffcli: Command, folder: Path, samples: Path) -> None:
+    found = figures(diffcli("evaluate", "--samples", samples, "--data", folder, "--json"))
+    run = found["runs"][0]
+    assert found["settings"] is None
+    assert run["images"] == 150
+    assert sum(map(sum, run["confusion"])) == 150
+    assert run["agreement"] == sum(run["confusion"][i][i] for i in range(3)) / 150
+    assert run["agreement_per_class"].keys() == set(NAMES)
+    assert [copy["label"] for copy in run["closest"]] == list(NAMES)
+    assert all(copy["seed"] == copy["sample"] + 70 for copy in run["closest"])
+    assert found["median"]["frechet_train"] == run["frechet_train"] > 0
+    assert run["frechet_train_over_noise"] == run["frechet_train"] / found["sampling_noise"]
+    assert found["real"]["frechet_train_over_shift"] == 1
+    assert run["classification_accuracy"] is None
+    again = figures(diffcli("evaluate", "--samples", samples, "--data", folder, "--json"))
+    assert again == found
+
+
+def test_a_model_is_judged_on_its_own_data_set(diffcli: Command, model: Path) -> None:
+    arguments = ("evaluate", model, "--n", 70, "--seeds", 3, "--steps", 2, "--json", "--seed", 5)
+    found = figures(diffcli(*arguments))
+    assert found["settings"]["steps"] == 2
+    distances = [run["frechet_train"] for run in found["runs"]]
+    assert len(set(distances)) == 3
+    assert found["median"]["frechet_train"] == sorted(distances)[1]
+    assert found["low"]["frechet_train"] == min(distances)
+    assert found["high"]["frechet_train"] == max(distances)
+    seeds = [copy["seed"] for run in found["runs"] for copy in run["closest"]]
+    assert all(5 <= seed < 5 + 3 * 70 for seed in seeds)
+    assert figures(diffcli(*arguments)) == found
+
+
+def test_the_table_and_the_report(
+    diffcli: Command, folder: Path, samples: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "report.png"
+    result = diffcli("evaluate", "--samples", samples, "--data", folder, "-o", picture, "--cas")
+    assert result.code == 0, result.err
+    for heading in ("Frechet distance to training images", "Precision", "Coverage", "learnt from"):
+        assert heading in result.out
+    assert str(picture) in result.err
+    with Image.open(picture) as report:
+        assert report.format == "PNG"
+        report.load()
+
+
+def test_the_features_command_writes_what_evaluate_reads(
+    diffcli: Command, folder: Path, samples: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.safetensors"
+    options = ("--data", folder, "--epochs", 2, "--seed", 9)
+    made = diffcli("features", *options, "-o", path)
+    assert (made.code, made.out) == (0, f"{path}\n")
+    description, _ = load_features(path)
+    assert description.training["epochs"] == 2
+    assert description.training["seed"] == 9
+    assert description.network.architecture == "residual"
+    judged = ("evaluate", "--samples", samples, "--data", folder, "--json")
+    by_it = figures(diffcli(*judged, "--features", path))
+    assert by_it["features"] == str(path)
+    assert by_it["median"]["frechet_train"] != figures(diffcli(*judged))["median"]["frechet_train"]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--n", "50"), "--n"),
+        (("--sampler", "ddim"), "--sampler"),
+        (("--steps", "3"), "--steps"),
+        (("--guidance", "0"), "--guidance"),
+        (("--seeds", "2"), "--seeds"),
+        (("model.safetensors",), "MODEL"),
+    ],
+)
+def test_pictures_that_exist_are_not_drawn(
+    diffcli: Command, samples: Path, options: tuple[str, ...], what: str
+) -> None:
+    result = diffcli("evaluate", "--samples", samples, *options)
+    assert result.is_one_line_error(2, what, "leave")
+
+
+def test_errors_are_one_line(
+    diffcli: Command, folder: Path, model: Path, samples: Path, tmp_path: Path
+) -> None:
+    def last_line(result: Result) -> Result:
+        # What was done before is told on stderr, too.
+        return Result(result.code, result.out, result.err.splitlines(keepends=True)[-1])
+
+    few, odd = tmp_path / "few.npz", tmp_path / "odd.npz"
+    pictures = bars(150, seed=1)
+    save_npz(few, pictures.images[:64], pictures.labels[:64])
+    save_npz(odd, pictures.images, pictures.labels + 1)
+    judged = ("evaluate", "--data", folder, "--samples")
+    assert last_line(diffcli(*judged, few)).is_one_line_error(1, "64 samples are too few")
+    assert last_line(diffcli(*judged, odd)).is_one_line_error(1, "labels from 1 to 3")
+    assert last_line(diffcli(*judged, tmp_path / "none.npz")).is_one_line_error(1, "none.npz")
+    assert last_line(diffcli("evaluate", model, "--n", 20)).is_one_line_error(1, "20 samples")
+    absent = tmp_path / "absent" / "report.png"
+    assert diffcli(*judged, samples, "-o", absent).is_one_line_error(2, "absent", "-o")
+    own = ("--features", tmp_path / "no.safetensors")
+    assert diffcli(*judged, samples, *own).is_one_line_error(1, "feature network", "--features")
+    assert diffcli("evaluate", tmp_path / "no").is_one_line_error(2, "no model")

@@ -1,0 +1,59 @@
+import torch
+from torch import Tensor
+
+from diffcli.data.images import LabelledImages
+from diffcli.evaluation.classifier import default_epochs, jitter, train_classifier
+from diffcli.evaluation.network import FeatureNetworkConfig, read_images
+from tests.evaluation.pictures import bars
+
+CONFIG = FeatureNetworkConfig("residual", 1, 3, (8, 8))
+
+
+def weights(data: LabelledImages, seed: int) -> list[Tensor]:
+    return list(train_classifier(CONFIG, data, seed, epochs=1).state_dict().values())
+
+
+def test_it_learns_what_can_be_told_apart() -> None:
+    train, test = bars(600, seed=1), bars(200, seed=2)
+    network = train_classifier(CONFIG, train, seed=0, epochs=12)
+    assert not network.training
+    recognised = read_images(network, test.images).logits.argmax(dim=1)
+    assert float((recognised == test.labels).float().mean()) > 0.95
+
+
+def test_the_seed_decides_the_weights() -> None:
+    data = bars(300, seed=1)
+    first, again, other = weights(data, 0), weights(data, 0), weights(data, 1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    weights(bars(200, seed=1), 0)
+    assert torch.equal(torch.randn(3), expected)
+
+
+def test_fewer_images_than_a_batch_are_enough() -> None:
+    seen: list[tuple[int, int]] = []
+    train_classifier(CONFIG, bars(20, seed=1), 0, 3, lambda *report: seen.append(report))
+    assert seen == [(20, 60), (40, 60), (60, 60)]
+
+
+def test_few_images_are_seen_more_often() -> None:
+    assert default_epochs(60_000) == 6
+    assert default_epochs(10_000) == 25
+    assert default_epochs(100) == 2500
+
+
+def test_jitter_moves_every_image_in_its_own_way() -> None:
+    image = torch.linspace(-1, 1, 12 * 12).view(1, 1, 12, 12)
+    moved = jitter(image.expand(5, -1, -1, -1), torch.Generator().manual_seed(0))
+    assert moved.shape == (5, 1, 12, 12)
+    assert len({tuple(part.flatten().tolist()) for part in moved}) == 5
+    # It resamples what is there, and the middle, which nothing moves far, stays near itself.
+    assert moved.min() >= -1
+    assert moved.max() <= 1
+    assert (moved[:, 0, 5:7, 5:7].mean(dim=(1, 2)) - image[0, 0, 5:7, 5:7].mean()).abs().max() < 0.3

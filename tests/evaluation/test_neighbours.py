@@ -1,0 +1,113 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffcli.errors import DiffcliError
+from diffcli.evaluation import neighbours
+from diffcli.evaluation.neighbours import Manifolds, compare_manifolds, nearest_images
+
+
+def points(seed: int, count: int, dimension: int = 3) -> Tensor:
+    return torch.randn(count, dimension, generator=torch.Generator().manual_seed(seed))
+
+
+def by_definition(real: Tensor, samples: Tensor, k: int) -> Manifolds:
+    def distance(a: Tensor, b: Tensor) -> float:
+        return float((a.double() - b.double()).norm())
+
+    def radius(index: int, among: Tensor) -> float:
+        others = [distance(among[index], x) for j, x in enumerate(among) if j != index]
+        return sorted(others)[k - 1]
+
+    real_radii = [radius(i, real) for i in range(len(real))]
+    sample_radii = [radius(i, samples) for i in range(len(samples))]
+    balls = [
+        sum(distance(x, y) <= r for x, r in zip(real, real_radii, strict=True)) for y in samples
+    ]
+    return Manifolds(
+        precision=sum(count > 0 for count in balls) / len(samples),
+        recall=sum(
+            any(distance(x, y) <= r for y, r in zip(samples, sample_radii, strict=True))
+            for x in real
+        )
+        / len(real),
+        density=sum(balls) / (k * len(samples)),
+        coverage=sum(
+            any(distance(x, y) <= r for y in samples) for x, r in zip(real, real_radii, strict=True)
+        )
+        / len(real),
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 4), shift=st.floats(0, 2))
+def test_they_are_what_the_papers_define(seed: int, k: int, shift: float) -> None:
+    real, samples = points(seed, 13), points(seed + 1, 9) + shift
+    assert compare_manifolds(real, samples, k) == pytest.approx(by_definition(real, samples, k))
+
+
+def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, samples = points(1, 50), points(2, 41)
+    whole = compare_manifolds(real, samples)
+    monkeypatch.setattr(neighbours, "_ROWS", 7)
+    assert compare_manifolds(real, samples) == pytest.approx(whole)
+
+
+def test_a_collapsed_set_is_precise_and_recalls_nothing() -> None:
+    real = points(1, 200)
+    collapsed = real[:1] + 1e-3 * points(2, 50)
+    found = compare_manifolds(real, collapsed)
+    assert found.precision == 1
+    assert found.recall < 0.01
+    assert found.coverage < 0.1
+
+
+def test_copies_of_one_point_recall_nothing_else() -> None:
+    found = compare_manifolds(points(1, 100), torch.zeros(20, 3))
+    assert found.precision == 1
+    assert found.recall == 0
+
+
+def test_a_set_covers_itself() -> None:
+    real = points(1, 100)
+    found = compare_manifolds(real, real)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+
+
+def test_sets_far_apart_have_nothing_in_common() -> None:
+    assert compare_manifolds(points(1, 60), points(2, 60) + 100) == (0, 0, 0, 0)
+
+
+def test_too_few_points_for_the_neighbours_are_refused() -> None:
+    with pytest.raises(DiffcliError, match="5 images are too few for 5 neighbours"):
+        compare_manifolds(points(1, 9), points(2, 5))
+
+
+def pictures(seed: int, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
+
+
+def test_nearest_images_are_those_of_a_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_ROWS", 7)
+    images, among = pictures(1, 30), pictures(2, 45)
+    exact = torch.cdist(images.flatten(1).double() / 255, among.flatten(1).double() / 255)
+    found = nearest_images(images, among)
+    assert torch.equal(found.indices, exact.argmin(dim=1))
+    assert torch.allclose(found.distances.double(), exact.amin(dim=1), atol=1e-5)
+
+
+def test_planted_copies_are_at_distance_zero() -> None:
+    images, among = pictures(1, 20), pictures(2, 300)
+    images[3], images[17] = among[250], among[0]
+    found = nearest_images(images, among)
+    assert found.distances.eq(0).nonzero()[:, 0].tolist() == [3, 17]
+    assert found.indices[[3, 17]].tolist() == [250, 0]
+
+
+def test_progress_ends_at_the_last_image() -> None:
+    reports: list[tuple[int, int]] = []
+    nearest_images(pictures(1, 300), pictures(2, 3), lambda *report: reports.append(report))
+    assert reports == [(256, 300), (300, 300)]

@@ -1,0 +1,77 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.evaluation.samples import draw_samples, load_samples
+from diffcli.files.arrays import save_npz
+from diffcli.files.pictures import to_pillow
+from diffcli.model import Model
+from tests import tiny
+from tests.evaluation.pictures import NAMES, bars
+
+
+def test_folders_are_named_after_classes(tmp_path: Path) -> None:
+    data = bars(12, seed=1)
+    for name in ("none", "across"):
+        (tmp_path / name).mkdir()
+    to_pillow(data.images[0]).save(tmp_path / "across" / "a.png")
+    to_pillow(data.images[2]).save(tmp_path / "none" / "b.png")
+    samples = load_samples(tmp_path, data)
+    assert samples.labels.tolist() == [0, 2]
+    assert torch.equal(samples.images, data.images[[0, 2]])
+    assert samples.seeds is None
+
+
+def test_grey_pictures_in_rgb_become_grey(tmp_path: Path) -> None:
+    data = bars(12, seed=1)
+    save_npz(tmp_path / "a.npz", data.images.expand(-1, 3, -1, -1), data.labels, range(12))
+    samples = load_samples(tmp_path / "a.npz", data)
+    assert torch.equal(samples.images, data.images)
+    assert samples.seeds is not None
+    assert samples.seeds.tolist() == list(range(12))
+    coloured = data.images.repeat(1, 3, 1, 1)
+    coloured[5, 2] = 77
+    save_npz(tmp_path / "b.npz", coloured, data.labels)
+    assert torch.equal(load_samples(tmp_path / "b.npz", data).images, coloured)
+
+
+def test_a_folder_of_no_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "cats" / "a.png")
+    with pytest.raises(DiffcliError, match="'cats', which is no class"):
+        load_samples(tmp_path, bars(9, seed=1))
+
+
+def test_a_damaged_picture_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    for index in range(20):
+        Image.new("L", (8, 8)).save(tmp_path / "none" / f"{index}.png")
+    (tmp_path / "none" / "7.png").write_bytes(b"no picture")
+    with pytest.raises(DiffcliError, match=r"1 pictures .* cannot be read"):
+        load_samples(tmp_path, bars(9, seed=1))
+
+
+def test_a_model_draws_the_proportions_of_the_data_set() -> None:
+    data = bars(30, seed=1)
+    uneven = data.subset(torch.tensor([0, 3, 6, 1, 2]))  # three, one, one
+    model = Model(replace(tiny.description(), class_names=NAMES), tiny.denoiser())
+    settings = model.settings()
+    reports: list[tuple[int, int]] = []
+    samples = draw_samples(model, uneven, 10, 40, settings, lambda *report: reports.append(report))
+    assert samples.labels.bincount().tolist() == [6, 2, 2]
+    assert samples.seeds is not None
+    assert samples.seeds.tolist() == list(range(40, 50))
+    assert reports[-1] == (10, 10)
+    label = samples.labels[9]
+    alone = model.sample(str(int(label)), n=1, seed=49)
+    assert (alone[0].int() - samples.images[9].int()).abs().max() <= 1
+
+
+def test_a_model_of_other_classes_is_refused() -> None:
+    model = Model(tiny.description(), tiny.denoiser())
+    with pytest.raises(UsageError, match="choose the data set with --data"):
+        draw_samples(model, bars(9, seed=1), 3, 0, model.settings())
