@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
-from diffcli.commands.sample import SamplerOption
+from diffcli.commands.options import (
+    DeviceOption,
+    GuidanceOption,
+    SamplerOption,
+    StepsOption,
+)
 from diffcli.errors import UsageError
 
-_MODEL, _WAY, _OUTPUT = "What to judge", "Way of sampling", "Output"
+_MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
 _DEFAULT_N = 10_000
 
 
@@ -63,33 +68,10 @@ def evaluate(
             rich_help_panel=_MODEL,
         ),
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL)
-    ] = "auto",
-    sampler: Annotated[
-        SamplerOption | None,
-        typer.Option(
-            help="ddpm is ancestral and takes all T steps.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Network evaluations per picture, 1 to T.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            help="Classifier-free guidance: 1 is plain conditional, 0 ignores the label.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
+    device: DeviceOption = "auto",
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
     seed: Annotated[
         int,
         typer.Option(

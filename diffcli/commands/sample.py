@@ -1,20 +1,19 @@
 """``diffcli sample``: draw pictures with a trained model."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_MODEL, _WAY, _LAYOUT, _OUTPUT = "Model", "Way of sampling", "Layout", "Output"
+from diffcli.commands.options import (
+    DeviceOption,
+    GuidanceOption,
+    ModelOption,
+    SamplerOption,
+    StepsOption,
+)
 
-
-class SamplerOption(StrEnum):
-    """The samplers, as the command line names them."""
-
-    ddpm = "ddpm"
-    ddim = "ddim"
-    dpmpp = "dpmpp"
+_WAY, _LAYOUT, _OUTPUT = "Way of sampling", "Layout", "Output"
 
 
 def sample(
@@ -39,37 +38,11 @@ def sample(
         Path | None,
         typer.Option("--from", help="Draw this picture again; options given here win."),
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A model file, or a run by folder or name.",
-            show_default="newest run, else digits",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL)
-    ] = "auto",
-    sampler: Annotated[
-        SamplerOption | None,
-        typer.Option(
-            help="ddpm takes all T steps.", show_default="the model's", rich_help_panel=_WAY
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Network evaluations, 1 to T.", show_default="the model's", rich_help_panel=_WAY
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            help="1 is plain conditional, 0 ignores the label.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
     guidance_interval: Annotated[
         str | None,
         typer.Option(

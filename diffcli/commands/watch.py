@@ -1,12 +1,17 @@
 """``diffcli watch``: a picture appearing in the terminal."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.sample import SamplerOption
+from diffcli.commands.options import (
+    DeviceOption,
+    GuidanceOption,
+    ModelOption,
+    SamplerOption,
+    StepsOption,
+)
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,8 +19,6 @@ if TYPE_CHECKING:
 
     from diffcli.core.denoiser import Denoiser
     from diffcli.core.samplers import Step
-
-_MODEL, _WAY = "Model", "Way of sampling"
 
 
 def watch(
@@ -35,40 +38,11 @@ def watch(
     fps: Annotated[
         float, typer.Option(min=0.1, max=120, help="Steps shown per second, at most.")
     ] = 8.0,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="A model file, or a run by folder or name.",
-            show_default="newest run, else the shipped digits",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL),
-    ] = "auto",
-    sampler: Annotated[
-        SamplerOption | None,
-        typer.Option(
-            help="ddpm is ancestral and takes all T steps.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Network evaluations, 1 to T.", show_default="the model's", rich_help_panel=_WAY
-        ),
-    ] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            help="Classifier-free guidance: 1 is plain conditional, 0 ignores the label.",
-            show_default="the model's",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    sampler: SamplerOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
 ) -> None:
     """Watch a picture appear, step by step: what it is now, and what it is going to be.
 
