@@ -38,10 +38,13 @@ def test_what_cannot_be_replaced_stays_and_nothing_is_left_beside_it(tmp_path: P
 
 
 WRITER = """
+import signal
 import sys
 from pathlib import Path
 from diffcli.files.atomic import write_atomically
 
+# Where a shell started the tests in the background, interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
 while True:
     for letter in (b"a", b"b"):
