@@ -111,18 +111,20 @@ def start_or_resume(
             show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
         if dry_run:
             return
-        if world.leads and request.resume:
-            save_config(folder, config)
-        elif world.leads:
-            create_folder(folder, config, request.overwrite)
-        run = make_run(folder, config, description, dataset, where, world)
-        if compile_network:
-            run.trainer.compile()
-        if request.resume:
-            run.resume()
-        with deferred_interruption() as interruption, TrainingDisplay(quiet) as display:
-            for progress in run.train(interruption):
-                display.show(progress)
+        # From here on there is something to lose.
+        with deferred_interruption() as interruption:
+            if world.leads and request.resume:
+                save_config(folder, config)
+            elif world.leads:
+                create_folder(folder, config, request.overwrite)
+            run = make_run(folder, config, description, dataset, where, world)
+            if compile_network:
+                run.trainer.compile()
+            if request.resume:
+                run.resume()
+            with TrainingDisplay(quiet) as display:
+                for progress in run.train(interruption):
+                    display.show(progress)
         if interruption() and run.share < 1:
             print(
                 f"stopped after {run.trainer.steps_done} steps; all is saved; go on with: "
