@@ -75,8 +75,7 @@ def _radii(points: Tensor, k: int) -> Tensor:
     """Squared distance of each point to its k-th nearest other one."""
     radii = torch.empty(len(points), dtype=points.dtype)
     for rows, squares in _squared_distances(points, points):
-        # The nearest of all is the point itself, at zero but for rounding.
-        squares[:, rows].fill_diagonal_(0)
+        # The nearest of all is the point itself.
         radii[rows] = squares.kthvalue(k + 1, dim=1).values
     return radii
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
@@ -18,7 +18,6 @@ def random_features(seed: int, count: int, dimension: int) -> torch.Tensor:
     return torch.randn(count, dimension, generator=generator) @ mixing + shift
 
 
-@settings(deadline=None)
 @given(seed=seeds, dimension=st.integers(1, 12))
 def test_it_is_the_formula_with_scipys_square_root(seed: int, dimension: int) -> None:
     a = fit_gaussian(random_features(seed, 40, dimension))
@@ -30,7 +29,6 @@ def test_it_is_the_formula_with_scipys_square_root(seed: int, dimension: int) ->
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(
     first=st.lists(st.floats(0, 50), min_size=3, max_size=3),
     second=st.lists(st.floats(0, 50), min_size=3, max_size=3),

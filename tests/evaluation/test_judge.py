@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcli.data.images import LabelledImages
@@ -124,7 +124,6 @@ def test_grey_values_are_numpys() -> None:
     assert std == pytest.approx(np.std(images.numpy().astype(float)))
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     share=st.floats(0.01, 1),

@@ -41,7 +41,7 @@ def by_definition(real: Tensor, samples: Tensor, k: int) -> Manifolds:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 4), shift=st.floats(0, 2))
 def test_they_are_what_the_papers_define(seed: int, k: int, shift: float) -> None:
     real, samples = points(seed, 13), points(seed + 1, 9) + shift
