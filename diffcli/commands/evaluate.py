@@ -133,11 +133,13 @@ def evaluate(
         data = data or drawer.description.dataset
     data = data or "mnist"
     sets = load_data(data, size)
+    judged = load_samples(samples, sets.train) if samples else None
     with StageDisplay(quiet=False) as display:
         _, network = find_features(
             features, sets.train, sets.held_out, where, display.stage("training a feature network")
         )
         judge = Judge(network, sets.train, sets.held_out, seed, display.show)
+        sets_of_samples = iter([judged] if judged else [])
         if drawer and settings:
             count = n or _DEFAULT_N
             judge.require(count, "samples")
@@ -146,8 +148,6 @@ def evaluate(
                 draw_samples(drawer, sets.train, count, seed + index * count, settings, draw)
                 for index in range(seeds)
             )
-        else:
-            sets_of_samples = (load_samples(path, sets.train) for path in [source])
         evaluation = Evaluation(judge, sets.train.class_names)
         for pictures in sets_of_samples:
             evaluation.add(pictures, cas)

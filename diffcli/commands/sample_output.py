@@ -36,12 +36,14 @@ class Destination:
         path: of the file, or of the folder for ``files``; none is stdout.
         pattern: of the names of files.
         overwrite: whether what exists may be.
+        taken: what was asked for, if it exists and stays.
     """
 
     form: Form
     path: Path | None
     pattern: str
     overwrite: bool
+    taken: Path | None = None
 
     @classmethod
     def of(cls, output: str | None, out_dir: Path | None, overwrite: bool) -> "Destination":
@@ -57,8 +59,8 @@ class Destination:
                 raise UsageError("-o and --out-dir are two places; choose one")
             if out_dir.exists() and not out_dir.is_dir():
                 raise UsageError(f"--out-dir {out_dir} is a file; name a folder")
-            root = _free(out_dir, overwrite)
-            return cls("files", root, _literal(root) + "/{label}/{seed}.png", overwrite)
+            root, taken = _free(out_dir, overwrite)
+            return cls("files", root, _literal(root) + "/{label}/{seed}.png", overwrite, taken)
         name = _DEFAULT_OUTPUT if output is None else output
         if name == "-":
             if sys.stdout.isatty():
@@ -77,16 +79,16 @@ class Destination:
             raise UsageError(f"the folder {path.parent} does not exist; create it or change -o")
         if path.is_dir():
             raise UsageError(f"-o {path} is a folder; name a file in it, or use --out-dir")
-        return cls(form, _free(path, overwrite), "", overwrite)
+        free, taken = _free(path, overwrite)
+        return cls(form, free, "", overwrite, taken)
 
 
-def _free(path: Path, overwrite: bool) -> Path:
+def _free(path: Path, overwrite: bool) -> tuple[Path, Path | None]:
+    """Where to write, and the place asked for if that is taken."""
     from diffcli.files.naming import unused_path
 
     free = path if overwrite else unused_path(path)
-    if free != path:
-        say(f"{path} exists and stays; writing {free} (--force overwrites)")
-    return free
+    return free, None if free == path else path
 
 
 def _literal(path: Path) -> str:
@@ -100,6 +102,10 @@ def write(plan: Plan, destination: Destination, preview: bool | None) -> None:
         typer.Exit: with 130 after Ctrl-C, once what is finished is written.
         OSError: if it cannot be written.
     """
+    if destination.taken:
+        say(
+            f"{destination.taken} exists and stays; writing {destination.path} (--force overwrites)"
+        )
     if destination.form in ("files", "arrays"):
         interrupted = _write_many(plan, destination)
     else:

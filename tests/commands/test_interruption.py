@@ -102,9 +102,12 @@ def start_driver(pictures: Path, folder: Path) -> subprocess.CompletedProcess[st
 
 
 def kill_fifty_times(pictures: str) -> None:
-    """Fork, train, kill: forking spares each life the loading of torch."""
+    """Fork, train, kill: forking spares each life the loading of everything."""
     import torch
 
+    import diffcli.data.sources
+    import diffcli.training.plan
+    import diffcli.training.setup  # noqa: F401
     from diffcli.commands.app import app
 
     torch.set_num_threads(1)
@@ -116,7 +119,7 @@ def kill_fifty_times(pictures: str) -> None:
         if child == 0:
             again = ["--resume", "a"] if Path("runs/a").exists() else ["--name", "a"]
             app(["train", *again, *(options if again[0] == "--name" else ["-q"])])
-        time.sleep(random.uniform(0.05, 1.5))
+        time.sleep(random.uniform(0.05, 2.0))
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
         if Path("runs/a/model.safetensors").exists():
