@@ -27,6 +27,7 @@ class OneLineErrors(TyperGroup):
         """Run, report, and leave the process with the code that says how it went."""
         try:
             code = super().main(args, **{**options, "standalone_mode": False})
+            sys.stdout.flush()  # here, where a reader that has gone can still be handled
         except (DiffcliError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else error
             _fail(str(message), error.exit_code, error)

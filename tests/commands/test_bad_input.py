@@ -197,7 +197,11 @@ def test_a_traceback_can_be_asked_for(
     assert "UsageError: there is no model nowhere" in result.err
 
 
-def test_a_reader_that_leaves_is_no_traceback(place: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_traceback(
+    place: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:
