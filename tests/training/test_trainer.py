@@ -93,6 +93,23 @@ def test_the_same_seed_is_the_same_training_bit_for_bit(name: RecipeName) -> Non
     assert torch.equal(weights(first), weights(second))
 
 
+def test_noise_and_timesteps_are_other_ones_with_another_seed_and_in_another_step() -> None:
+    picture = flat_pictures(1)  # so that the order decides nothing
+    heard = []
+    for seed in (4, 4, 5):
+        trainer = make_trainer(data=picture, seed=seed)
+        ears = Eavesdropper(trainer)
+        for _ in range(2):
+            trainer.step(0.0)
+        heard.append(ears)
+    first, same, other = heard
+    assert torch.equal(torch.stack(first.x), torch.stack(same.x))
+    for said in ("x", "t"):
+        one, two = getattr(first, said)
+        assert not torch.equal(one, two)
+        assert not torch.equal(one, getattr(other, said)[0])
+
+
 def test_steps_and_images_are_counted() -> None:
     trainer = make_trainer(batch_size=7)
     for _ in range(3):
