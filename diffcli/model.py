@@ -22,7 +22,7 @@ from diffcli.request import Batch, SampleRequest
 _STEPS_ELSEWHERE = 16  # of a sampler that is not the model's own
 
 # Large enough for the convolutions to be fast, small enough for what passes between two of
-# them to stay in a processor's cache; see tests/benchmarks/README.md.
+# them to stay in a processor's cache; see tests/benchmarks/sampling_speed.py.
 _PIXELS_PER_BATCH = {"cpu": 64 * 28 * 28, "cuda": 4096 * 28 * 28, "mps": 512 * 28 * 28}
 
 

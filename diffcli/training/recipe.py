@@ -34,7 +34,7 @@ class Recipe:
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    # The best digits per minute on a CPU: see tests/benchmarks/README.md.
+    # Made for the best digits per minute on a CPU; what came of it is in models/README.md.
     "fast": Recipe(
         schedule=ScheduleConfig("cosine", 300),
         prediction_type="v_prediction",

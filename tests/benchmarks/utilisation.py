@@ -88,7 +88,10 @@ def main() -> None:
         shares.append(step / peak)
         steps.append(step)
         peaks.append(peak)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, ")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"{dtype}, batches of {config.batch_size}"
+    )
     for title, values, unit in (
         ("training step", steps, 1e9),
         ("largest convolution", peaks, 1e9),
