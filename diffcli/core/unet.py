@@ -80,6 +80,11 @@ class UNetConfig:
         return int(self.patch_size * 2 ** (len(self.channels) - 1))
 
 
+def _zero(layer: nn.Conv2d | nn.Linear) -> None:
+    for param in layer.parameters():
+        nn.init.zeros_(param)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions on a residual branch, the second one modulated by the embedding.
 
@@ -96,8 +101,7 @@ class ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding_dim, 2 * channels)
         self.norm2 = nn.GroupNorm(groups, channels, affine=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        _zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """``(B, channels, H, W)`` and ``(B, embedding_dim)`` to ``(B, channels, H, W)``."""
@@ -116,8 +120,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same."""
@@ -181,8 +184,7 @@ class ConditionalUNet(nn.Module):
         self.up_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
         self.norm = nn.GroupNorm(config.channels[0] // CHANNELS_PER_GROUP, config.channels[0])
         self.head = nn.Conv2d(config.channels[0], folded, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        _zero(self.head)
         self.to(memory_format=torch.channels_last)
 
     @property
