@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages
+from diffcli.evaluation import classifier
 from diffcli.evaluation.classifier import default_epochs, jitter, train_classifier
 from diffcli.evaluation.network import FeatureNetworkConfig, read_images
 from tests.evaluation.pictures import bars
@@ -26,6 +28,13 @@ def test_the_seed_decides_the_weights() -> None:
     first, again, other = weights(data, 0), weights(data, 0), weights(data, 1)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
+
+
+def test_images_are_jittered_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bars(300, seed=1)
+    jittered = weights(data, 0)
+    monkeypatch.setattr(classifier, "jitter", lambda images, _: images)
+    assert not torch.equal(weights(data, 0)[0], jittered[0])
 
 
 def test_training_leaves_the_global_generator_alone() -> None:

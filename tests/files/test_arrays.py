@@ -1,4 +1,6 @@
 import io
+import os
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -112,10 +114,24 @@ def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray],
         load_npz(tmp_path / "odd.npz")
 
 
+class Trap:
+    """Leaves a folder behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.array([{}, {}], dtype=object))
+    pickled = pickle.dumps(Trap(tmp_path / "sprung"))
+    pickled += bytes(-len(pickled) % 8)  # as long as so many references
+    labels = header("|O", (len(pickled) // 8,)) + pickled
+    images = header("|u1", (2, 4, 4)) + IMAGES.tobytes()
     with pytest.raises(DiffcliError, match="labels"):
-        load_npz(tmp_path / "a.npz")
+        load_npz(archive(tmp_path / "a.npz", images=images, labels=labels))
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_header_that_promises_too_much_is_not_believed(tmp_path: Path) -> None:
