@@ -17,6 +17,9 @@ class RoleOption(StrEnum):
 
 
 def features(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write, for evaluate --features.")
+    ],
     role: Annotated[
         RoleOption,
         typer.Argument(
@@ -27,12 +30,6 @@ def features(
     data: Annotated[
         str, typer.Option(help="Data set: a name, or a folder of class folders.")
     ] = "mnist",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The file to write.", show_default="where evaluate looks for it"
-        ),
-    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Times that every picture is seen.", show_default="6 or more"),
@@ -43,20 +40,19 @@ def features(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Train the feature network of a data set, which evaluate otherwise does when it needs one."""
+    """Train a feature network, as evaluate does by itself for a data set that has none yet."""
     import sys
 
     from diffcli.commands.devices import find_device
     from diffcli.commands.progress import StageDisplay
     from diffcli.data.sources import load_data
-    from diffcli.evaluation.provide import train_features, usual_place
+    from diffcli.evaluation.provide import train_features
     from diffcli.evaluation.storage import save_features
 
-    if output and not output.parent.is_dir():
+    if not output.parent.is_dir():
         raise UsageError(f"the folder {output.parent} does not exist; create it or change -o")
     where = find_device(device)
     sets = load_data(data)
-    place = output or usual_place(role.value, sets.train)
     with StageDisplay(quiet=False) as display:
         description, network = train_features(
             role.value,
@@ -67,9 +63,7 @@ def features(
             epochs,
             display.stage("training"),
         )
-    if not output:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    save_features(place, description, network)
+    save_features(output, description, network)
     accuracy = description.training["test_accuracy"]
     print(f"{accuracy:.2%} of the held-out images recognised", file=sys.stderr)
-    print(place)
+    print(output)

@@ -12,7 +12,7 @@ from diffcli.errors import DiffcliError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
 from diffcli.evaluation.neighbours import Nearest, compare_manifolds, nearest_images
-from diffcli.evaluation.network import FeatureNetwork, OnProgress, read_images
+from diffcli.evaluation.network import FeatureNetwork, OnProgress, check_count, read_images
 
 OnStage = Callable[[str, int, int], None]
 """Called with what is being done, how many images are done and how many there are."""
@@ -108,12 +108,7 @@ class Judge:
         Raises:
             DiffcliError: if there are not more than there are features.
         """
-        dimension = self._network.head.in_features
-        if count <= dimension:
-            raise DiffcliError(
-                f"{count} {what} are too few to judge by {dimension} features; "
-                f"it takes {dimension + 1}"
-            )
+        check_count(count, self._network.head.in_features, what)
 
     def sampling_noise(self, count: int) -> float:
         """The Frechet distance of ``count`` training images to all the other ones.

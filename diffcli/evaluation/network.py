@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcli.data.images import to_model_range
+from diffcli.errors import DiffcliError
 
 OnProgress = Callable[[int, int], None]
 """Called with how many images are done and how many there are."""
@@ -105,6 +106,18 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.change(x)
+
+
+def check_count(count: int, dimension: int, what: str) -> None:
+    """Check that there are enough images for a covariance of their features.
+
+    Raises:
+        DiffcliError: if there are not more than there are features.
+    """
+    if count <= dimension:
+        raise DiffcliError(
+            f"{count} {what} are too few to judge by {dimension} features; it takes {dimension + 1}"
+        )
 
 
 class Reading(NamedTuple):

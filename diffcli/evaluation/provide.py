@@ -14,6 +14,7 @@ from diffcli.evaluation.network import (
     FeatureNetwork,
     FeatureNetworkConfig,
     OnProgress,
+    check_count,
     read_images,
 )
 from diffcli.evaluation.storage import (
@@ -58,11 +59,14 @@ def provide(
     """The feature network of a data set, trained and cached if there is none yet.
 
     Raises:
-        DiffcliError: if there is one and it is damaged.
+        DiffcliError: if there is one and it is damaged, or the data set is too small to judge by.
         OSError: if the cache cannot be written.
     """
     place = usual_place(role, train)
     if not place.exists():
+        dimension = _network_config(role, train).channels[-1]
+        check_count(len(train), dimension, "training images")
+        check_count(len(test), dimension, "held-out images")
         made = train_features(role, train, test, device, on_progress=on_progress)
         place.parent.mkdir(parents=True, exist_ok=True)
         save_features(place, *made)

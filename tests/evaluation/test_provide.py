@@ -30,7 +30,7 @@ def test_the_networks_of_mnist_are_shipped(cache: Path) -> None:
 
 
 def test_that_of_another_data_set_is_trained_once(cache: Path) -> None:
-    train, test = bars(200, seed=1), bars(100, seed=2)
+    train, test = bars(200, seed=1), bars(150, seed=2)
     seen: list[int] = []
 
     def count(done: int, _: int) -> None:
@@ -57,8 +57,18 @@ def test_that_of_another_data_set_is_trained_once(cache: Path) -> None:
     assert len(list(cache.rglob("*.safetensors"))) == 2
 
 
+def test_nothing_is_trained_for_a_data_set_too_small_to_judge_by(cache: Path) -> None:
+    for train, test, what in (
+        (bars(200, seed=1), bars(64, seed=2), "64 held-out images"),
+        (bars(60, seed=1), bars(90, seed=2), "60 training images"),
+    ):
+        with pytest.raises(DiffcliError, match=f"{what} are too few"):
+            provide("main", train, test, CPU)
+    assert not list(cache.rglob("*"))
+
+
 def test_a_file_is_taken_for_the_images_that_it_knows(cache: Path) -> None:
-    train, test = bars(200, seed=1), bars(100, seed=2)
+    train, test = bars(200, seed=1), bars(150, seed=2)
     provide("main", train, test, CPU)
     path = usual_place("main", train)
     description, _ = find_features(str(path), bars(50, seed=3), test, CPU)
