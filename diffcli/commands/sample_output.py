@@ -203,6 +203,7 @@ def _write_many(plan: Plan, destination: Destination) -> bool:
 
 def _draw_into(output: "Output", plan: Plan) -> bool:
     """Draw everything, or until Ctrl-C; returns whether that was so."""
+    from diffcli.commands.interruption import deferred_interruption
     from diffcli.commands.progress import StageDisplay
 
     total = len(plan.request)
@@ -210,9 +211,13 @@ def _draw_into(output: "Output", plan: Plan) -> bool:
     try:
         with StageDisplay(quiet=False) if long else nullcontext() as display:
             for drawn in plan.model.draw(plan.request, plan.init):
-                output.add(drawn.pixels)
+                # Between writing a picture and counting it, an interrupt would miscount.
+                with deferred_interruption() as interruption:
+                    output.add(drawn.pixels)
                 if display:
                     display.show("drawing", output.count, total)
+                if interruption():
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         say(f"interrupted: {output.count:,} of {total:,} pictures are finished")
         return True
