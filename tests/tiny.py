@@ -12,7 +12,7 @@ COSINE = ScheduleConfig("cosine", 20)
 
 
 def config(channels: int = 1, height: int = 8, width: int = 8, classes: int = 3) -> UNetConfig:
-    """Two levels, attention, a few ten thousand weights."""
+    """Two levels, a few ten thousand weights."""
     return UNetConfig(
         image_channels=channels,
         image_height=height,

@@ -1,6 +1,6 @@
 """The network: a U-Net that is told the timestep and the label in every residual block."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from diffcli.core.embedding import SinusoidalPositionEmbedding
 
 CHANNELS_PER_GROUP = 16
-CHANNELS_PER_HEAD = 32
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,9 @@ class UNetConfig:
         patch_size: side of the square of pixels that the stem folds into channels.
             The early layers' cost falls with its square.
         channels: width of each level, the finest first; each level halves the sides.
-            Multiples of 32.
+            Multiples of 16.
         blocks: residual blocks of each level; all but the deepest have them twice, on the way
             down and on the way up.
-        attention: whether self-attention follows each block of the deepest level.
         embedding_dim: width of the embedding that the blocks are conditioned on.
 
     Raises:
@@ -41,8 +39,7 @@ class UNetConfig:
     num_classes: int = 10
     patch_size: int = 2
     channels: tuple[int, ...] = (64, 128)
-    blocks: tuple[int, ...] = (1, 2)
-    attention: bool = True
+    blocks: tuple[int, ...] = (1, 3)
     embedding_dim: int = 256
 
     def __post_init__(self) -> None:
@@ -59,10 +56,10 @@ class UNetConfig:
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be in {low} .. {high}, not {getattr(self, name)}")
         if not 1 <= len(self.channels) <= 8 or any(
-            c % CHANNELS_PER_HEAD or not 0 < c <= 4096 for c in self.channels
+            c % CHANNELS_PER_GROUP or not 0 < c <= 4096 for c in self.channels
         ):
             raise ValueError(
-                f"channels must be 1 to 8 multiples of {CHANNELS_PER_HEAD}, not {self.channels}"
+                f"channels must be 1 to 8 multiples of {CHANNELS_PER_GROUP}, not {self.channels}"
             )
         if len(self.blocks) != len(self.channels) or not all(0 < n <= 16 for n in self.blocks):
             raise ValueError(f"blocks must be 1 to 16 for each level, not {self.blocks}")
@@ -73,6 +70,21 @@ class UNetConfig:
                 f"the image is {self.image_width}x{self.image_height}, but this network needs "
                 f"sides that are multiples of {self.stride}"
             )
+
+    @classmethod
+    def for_images(cls, channels: int, height: int, width: int, num_classes: int) -> "UNetConfig":
+        """The default network, of as many levels as it takes to see images of a size as a whole.
+
+        The deepest level is to have no more than 8 positions a side, which its blocks span.
+        """
+        config = cls(channels, height, width, num_classes)
+        while max(height, width) > 8 * config.stride:
+            if height % (2 * config.stride) or width % (2 * config.stride):
+                break
+            config = replace(
+                config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)
+            )
+        return config
 
     @property
     def stride(self) -> int:
@@ -111,42 +123,17 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(h))
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention between all positions, added to its input (Vaswani et al. 2017)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.heads = channels // CHANNELS_PER_HEAD
-        self.norm = nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        _zero(self.out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to the same."""
-        height, width = x.shape[2:]
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # Written out: on a CPU the fused kernel is many times slower for so few positions.
-        weights = (q @ k.mT * CHANNELS_PER_HEAD**-0.5).softmax(dim=-1)
-        mixed = (weights @ v).transpose(1, 2).flatten(2)
-        return x + self.out(mixed).transpose(1, 2).unflatten(2, (height, width))
-
-
 class Stage(nn.Module):
-    """Residual blocks at one resolution, each followed by attention if asked for."""
+    """Residual blocks at one resolution."""
 
-    def __init__(self, channels: int, blocks: int, embedding_dim: int, attention: bool) -> None:
+    def __init__(self, channels: int, blocks: int, embedding_dim: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResidualBlock(channels, embedding_dim) for _ in range(blocks))
-        self.attentions = nn.ModuleList(
-            SelfAttention(channels) if attention else nn.Identity() for _ in range(blocks)
-        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """``(B, channels, H, W)`` and ``(B, embedding_dim)`` to ``(B, channels, H, W)``."""
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            x = attention(block(x, embedding))
+        for block in self.blocks:
+            x = block(x, embedding)
         return x
 
 
@@ -155,9 +142,10 @@ class ConditionalUNet(nn.Module):
 
     A space-to-depth stem folds patches of pixels into channels.  Each level but the deepest
     keeps its features for the way back, where they are added to what comes up: that costs a
-    third less than concatenating them, and learns no slower.  The sinusoidal embedding of the
-    timestep, after two layers, plus a learned embedding of the label goes into every residual
-    block.
+    seventh less than concatenating them, and learns no slower.  There is no attention: one more
+    block at the deepest level, whose reach is then the whole image, costs the time that
+    attention would, and learns no slower.  The sinusoidal embedding of the timestep, after two
+    layers, plus a learned embedding of the label goes into every residual block.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -175,13 +163,13 @@ class ConditionalUNet(nn.Module):
         levels = list(zip(widths[:-1], blocks[:-1], strict=True))
         steps = list(pairwise(widths))
         self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
-        self.down_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
+        self.down_stages = nn.ModuleList(Stage(c, n, dim) for c, n in levels)
         self.downs = nn.ModuleList(
             nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in steps
         )
-        self.middle = Stage(widths[-1], blocks[-1], dim, config.attention)
+        self.middle = Stage(widths[-1], blocks[-1], dim)
         self.ups = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in steps)
-        self.up_stages = nn.ModuleList(Stage(c, n, dim, False) for c, n in levels)
+        self.up_stages = nn.ModuleList(Stage(c, n, dim) for c, n in levels)
         self.norm = nn.GroupNorm(config.channels[0] // CHANNELS_PER_GROUP, config.channels[0])
         self.head = nn.Conv2d(config.channels[0], folded, 3, padding=1)
         _zero(self.head)

@@ -4,6 +4,7 @@ Nothing here needs torch, so that a command can look into a file at once.
 """
 
 import json
+import os
 import reprlib
 import sys
 from dataclasses import MISSING, fields, is_dataclass
@@ -43,6 +44,7 @@ def read_header(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
             if not 2 <= size <= _MAX_HEADER:
                 raise unusable(path, "it is no safetensors file", kind)
             content = file.read(size)
+            bytes_after = file.seek(0, os.SEEK_END) - 8 - size
     except OSError as error:
         raise DiffcliError(
             f"cannot read the {kind.name} {path}: {error.strerror}; {kind.remedy}"
@@ -55,7 +57,15 @@ def read_header(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
         raise unusable(path, "it is no safetensors file", kind) from error
     if not isinstance(header, dict):
         raise unusable(path, "it is no safetensors file", kind)
+    if bytes_after < max(map(_end_of_tensor, header.values()), default=0):
+        raise unusable(path, "it ends within its weights, so it is truncated", kind)
     return header
+
+
+def _end_of_tensor(entry: Any) -> int:
+    """Where a tensor ends after the header; 0 if the entry does not say so."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    return offsets[1] if isinstance(offsets, list) and [*map(type, offsets)] == [int, int] else 0
 
 
 def read_metadata(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:

@@ -12,19 +12,27 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Replace the singular values of each matrix by values close to 1.
 
-    Newton-Schulz iteration ``X <- aX + b(XX')X + c(XX')^2 X`` (Jordan 2024, "Muon").
+    Newton-Schulz iteration ``X <- P(XX') X`` with ``P(G) = aI + bG + cG^2`` (Jordan 2024,
+    "Muon").  All that happens to ``X`` is multiplication by polynomials of ``G = XX'``, which
+    commute: so the small ``G <- P(G)^2 G`` is iterated alone, the polynomials are gathered,
+    and ``X`` is multiplied once.
 
     Args:
-        matrices: ``(..., rows, columns)``.
+        matrices: ``(B, rows, columns)``, float32 or float64.
         iterations: five bring all but the smallest singular values into 0.7 .. 1.2.
     """
     a, b, c = _NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    gathered = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device).expand_as(gram)
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        gathered = polynomial @ gathered
+        gram = polynomial @ (polynomial @ gram)
+    x = gathered @ x
     return x.mT if tall else x
 
 
@@ -40,18 +48,10 @@ class Muon(torch.optim.Optimizer):
         params: weights of two or more dimensions.
         lr: learning rate.
         momentum: of the Nesterov average of gradients.
-        half_precision: whether to orthogonalize in bfloat16.
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float,
-        momentum: float = 0.95,
-        half_precision: bool = False,
-    ) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        self._dtype = torch.bfloat16 if half_precision else torch.float32
         for group in self.param_groups:
             for param in group["params"]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
@@ -83,7 +83,5 @@ class Muon(torch.optim.Optimizer):
         updates = torch._foreach_lerp(grads, buffers, momentum)
         matrices = torch.stack([update.flatten(1) for update in updates])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        # The iteration bears bfloat16, since it only has to end near 1.
-        directions = orthogonalize(matrices.to(self._dtype)).to(matrices.dtype)
-        for param, direction in zip(params, directions, strict=True):
+        for param, direction in zip(params, orthogonalize(matrices), strict=True):
             param.add_(direction.view(param.shape), alpha=-lr * scale)

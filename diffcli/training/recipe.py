@@ -6,6 +6,7 @@ from typing import Literal
 from diffcli.core.denoiser import PredictionType
 from diffcli.core.generate import SamplingSettings
 from diffcli.core.schedule import ScheduleConfig
+from diffcli.training.timesteps import TimestepDensity
 
 RecipeName = Literal["fast", "ddpm"]
 
@@ -20,6 +21,7 @@ class Recipe:
         sampling: the sampler that suits it.
         optimizer: ``muon`` (Muon for matrices, AdamW for the rest) or ``adam``.
         learning_rate: of Adam; Muon's is derived from it.
+        timesteps: how often each is trained on.
         stratified: spread the timesteps of a batch evenly instead of drawing each alone.
         label_dropout: the probability of training an image without its label.
     """
@@ -29,6 +31,7 @@ class Recipe:
     sampling: SamplingSettings
     optimizer: Literal["muon", "adam"]
     learning_rate: float
+    timesteps: TimestepDensity
     stratified: bool
     label_dropout: float = 0.1
 
@@ -42,6 +45,8 @@ RECIPES: dict[RecipeName, Recipe] = {
         sampling=SamplingSettings("dpmpp", 10, guidance_scale=1.5),
         optimizer="muon",
         learning_rate=2e-3,
+        # Where a digit's shape is decided, at somewhat more noise than signal.
+        timesteps=TimestepDensity(height=2.0, centre=-1.0, width=2**0.5),
         stratified=True,
     ),
     # The classic system (Ho et al. 2020) at T = 300.
@@ -51,6 +56,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         sampling=SamplingSettings("ddpm", 300),
         optimizer="adam",
         learning_rate=1e-3,
+        timesteps=TimestepDensity(),
         stratified=False,
     ),
 }

@@ -131,26 +131,26 @@ class Run:
             speed = (metrics.images_seen - images_before) / (self.seconds - seconds_before)
             return Progress(metrics, min(1.0, self.share), self.seconds, speed)
 
-        while True:
+        def ask() -> tuple[float, ...]:
             self.seconds = time.perf_counter() - start
-            share, stop = self._world.from_leader(self.share, float(interrupted()))
-            if share >= 1 or stop:
-                break
+            return self._world.from_leader(self.share, float(interrupted()))
+
+        share, stop = ask()
+        while share < 1 and not stop:
             epoch = self.epoch
             self._losses.append(self.trainer.step(share))
-            if self.epoch > epoch:
+            share, stop = ask()
+            if self.epoch > epoch or share >= 1:
                 self._quarters = self._validation.loss(self._averaged)
                 yield record()
-                self._keep(f"samples-{self.epoch:04d}.png")
             elif self.trainer.steps_done % _RECORD_EVERY == 0:
                 yield record()
+            if self.epoch > epoch:
+                self._keep(f"samples-{self.epoch:04d}.png")
             if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 self._save_state()
                 last_save = time.monotonic()
         if share >= 1:
-            if self._losses:
-                self._quarters = self._validation.loss(self._averaged)
-                yield record()
             self._keep("samples.png")
         else:
             self._save_state()

@@ -34,7 +34,7 @@ def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
     recipe = RECIPES[config.recipe]
     _, channels, height, width = data.images.shape
     try:
-        architecture = UNetConfig(channels, height, width, len(data.class_names))
+        architecture = UNetConfig.for_images(channels, height, width, len(data.class_names))
     except ValueError as error:
         raise UsageError(f"{error}; choose one with --image-size") from error
     return ModelDescription(

@@ -17,7 +17,7 @@ from diffcli.training.recipe import Recipe
 
 WARMUP_STEPS = 50
 # Muon's updates are orthogonal, which bears a larger step than Adam's.
-MUON_RATE = 5.0
+MUON_RATE = 1.25
 
 
 def derived_seed(*parts: object) -> int:
@@ -76,9 +76,11 @@ class Trainer:
         self.config = config
         self.steps_done = 0
         self._world = world
+        probabilities = recipe.timesteps.probabilities(denoiser.schedule.log_snr)
+        self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
         self.half_precision = has_native_bfloat16(self.device)
-        self.optimizers = _make_optimizers(denoiser.network, recipe, self.half_precision)
+        self.optimizers = _make_optimizers(denoiser.network, recipe)
         self._base_rates = [
             group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups
         ]
@@ -165,8 +167,9 @@ class Trainer:
         epsilon = torch.randn(shape, generator=generator, device=self.device)
         if self.recipe.stratified:
             u = (torch.arange(count, device=self.device) + u) / count
-        num_timesteps = self.denoiser.schedule.num_timesteps
-        t = (u * num_timesteps).long().clamp_(max=num_timesteps - 1)
+        # Timestep t is drawn where u falls between the sums of the probabilities before and at t.
+        t = torch.searchsorted(self._cumulative, u, right=True)
+        t.clamp_(max=self.denoiser.schedule.num_timesteps - 1)
 
         index, t, epsilon, dropout, flip = map(
             self._world.share, (index, t, epsilon, dropout, flip)
@@ -200,9 +203,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
-def _make_optimizers(
-    network: nn.Module, recipe: Recipe, half_precision: bool
-) -> list[torch.optim.Optimizer]:
+def _make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     rate = recipe.learning_rate
     if recipe.optimizer == "adam":
         adam = torch.optim.Adam(network.parameters(), rate, fused=True)
@@ -216,7 +217,7 @@ def _make_optimizers(
         inside = param.ndim >= 2 and not any(end in f".{name}" for end in ends)
         (matrices if inside else rest).append(param)
     adam = torch.optim.Adam(rest, rate, betas=(0.9, 0.99), fused=True)
-    muon = Muon(matrices, rate * MUON_RATE, half_precision=half_precision)
+    muon = Muon(matrices, rate * MUON_RATE)
     return [muon, _with_state(adam)]
 
 

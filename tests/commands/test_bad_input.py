@@ -127,6 +127,7 @@ FAILURES = [
     ),
     ("sample --model good.png", ["good.png", "not a usable diffcli model"]),
     ("info empty.safetensors", ["empty.safetensors"]),
+    ("info truncated.safetensors", ["truncated.safetensors", "truncated"]),
     ("info nowhere.safetensors", ["nowhere.safetensors"]),
     ("info text.png", ["text.png"]),
     ("noise-demo nowhere.png", ["nowhere.png"]),

@@ -86,6 +86,31 @@ def test_every_pixel_sees_every_other() -> None:
         assert (seen != 0).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [
+        ((28, 28), 2), ((32, 32), 2), ((36, 36), 2), ((32, 48), 3), ((64, 64), 3), ((8, 128), 3),
+        ((128, 128), 4),
+    ],
+)  # fmt: skip
+def test_larger_images_get_more_levels_as_far_as_they_can_be_halved(
+    size: tuple[int, int], levels: int
+) -> None:
+    config = UNetConfig.for_images(3, *size, num_classes=2)
+    assert len(config.channels) == len(config.blocks) == levels
+    assert config.blocks == (1,) * (levels - 1) + (3,)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 64)])
+def test_the_default_network_sees_the_whole_image(size: tuple[int, int]) -> None:
+    config = UNetConfig.for_images(1, *size, num_classes=2)
+    network = tiny.network(config)
+    x, t, labels = inputs(1, config)
+    x.requires_grad_()
+    (seen,) = torch.autograd.grad(network(x, t, labels)[0, 0, 0, 0], x)
+    assert (seen != 0).all()
+
+
 def test_every_weight_is_used() -> None:
     network = tiny.network().requires_grad_(True)
     x, t, labels = inputs(4)
@@ -108,7 +133,7 @@ def test_every_weight_is_used() -> None:
         ({"image_channels": 2}, "1 or 3 channels, not 2"),
         ({"num_classes": 0}, "num_classes"),
         ({"num_classes": 100_001}, "num_classes"),
-        ({"channels": (48, 96)}, "multiples of 32"),
+        ({"channels": (40, 80)}, "multiples of 16"),
         ({"channels": ()}, "channels"),
         ({"channels": (32,) * 9}, "channels"),
         ({"embedding_dim": 33}, "even"),

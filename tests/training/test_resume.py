@@ -121,6 +121,19 @@ def test_metrics_know_nothing_of_the_clock(config: RunConfig, uninterrupted: Pat
     assert all(len(record["validation_quarters"]) == 4 for record in records if record["epoch"])
 
 
+def test_the_last_line_tells_the_validation_loss_of_the_end(tmp_path: Path) -> None:
+    """Also where it falls on an ordinary record, before any epoch has ended."""
+    config = RunConfig(batch_size=1, max_steps=50)
+    data = tiny_digits()
+    folder = tmp_path / "run"
+    run = tiny_run(folder, config)
+    run.trainer.data = data  # 60 images, so that no epoch ends within 50 steps of one image
+    (only,) = run.train(lambda: False)
+    assert only.metrics.step == 50
+    assert only.metrics.epoch == 0
+    assert only.metrics.validation_quarters is not None
+
+
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b)]
 )

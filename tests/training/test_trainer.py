@@ -11,6 +11,7 @@ from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distribution import World
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
+from diffcli.training.timesteps import TimestepDensity
 from diffcli.training.trainer import Trainer, batch_index, derived_seed
 from tests import tiny
 
@@ -160,10 +161,23 @@ def test_labels_may_stay_or_all_be_dropped(share: float) -> None:
 
 
 def test_stratified_timesteps_have_one_in_each_part() -> None:
-    trainer = make_trainer(replace(RECIPES["fast"], stratified=True), batch_size=30)
+    recipe = replace(RECIPES["fast"], stratified=True, timesteps=TimestepDensity())
+    trainer = make_trainer(recipe, batch_size=30)
     heard = Eavesdropper(trainer)
     trainer.step(0.0)
     assert torch.equal(heard.t[0] // 10, torch.arange(30))
+
+
+def test_timesteps_are_drawn_with_the_probabilities_of_the_recipe() -> None:
+    """Stratified, of n draws of a timestep of probability p all but two of n * p are sure."""
+    trainer = make_trainer(RECIPES["fast"], batch_size=2000)
+    heard = Eavesdropper(trainer)
+    trainer.step(0.0)
+    drawn = torch.bincount(heard.t[0], minlength=300)
+    density = RECIPES["fast"].timesteps
+    expected = 2000 * density.probabilities(trainer.denoiser.schedule.log_snr)
+    assert density.height > 0
+    assert (drawn - expected).abs().max() <= 2
 
 
 def test_other_timesteps_are_uniform() -> None:

@@ -1,0 +1,24 @@
+import math
+
+import pytest
+import torch
+
+from diffcli.training.timesteps import TimestepDensity
+
+LOG_SNR = torch.linspace(10, -10, 201, dtype=torch.float64)
+
+
+def test_without_a_bell_all_timesteps_are_alike() -> None:
+    probabilities = TimestepDensity().probabilities(LOG_SNR)
+    assert torch.allclose(probabilities, torch.full((201,), 1 / 201, dtype=torch.float64))
+
+
+def test_the_bell_stands_where_and_as_high_and_wide_as_it_is_told() -> None:
+    probabilities = TimestepDensity(height=3, centre=-2, width=1.5).probabilities(LOG_SNR)
+    assert probabilities.sum().item() == pytest.approx(1)
+    top = int(probabilities.argmax())
+    assert LOG_SNR[top].item() == pytest.approx(-2)
+    far = probabilities[0]
+    assert (probabilities[top] / far).item() == pytest.approx(4)
+    beside = int((LOG_SNR - (-2 + 1.5)).abs().argmin())
+    assert (probabilities[beside] / far).item() == pytest.approx(1 + 3 * math.exp(-0.5))
