@@ -24,9 +24,11 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = _NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     gram = x @ x.mT
-    gathered = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device).expand_as(gram)
+    # The trace is the squared Frobenius norm of x, which bounds its singular values.
+    square = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + 1e-30
+    gram = gram / square
+    gathered = square.rsqrt() * torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     for _ in range(iterations):
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
