@@ -74,6 +74,9 @@ class Model:
     ) -> SamplingSettings:
         """The model's own settings, or ``base``, where nothing else is asked for.
 
+        Another guidance scale than the model's own applies at all timesteps, unless an interval
+        is given with it: the model's own interval was chosen for its own scale.
+
         Raises:
             UsageError: if the settings do not suit the model.
         """
@@ -84,13 +87,15 @@ class Model:
             steps = own.steps
         elif steps is None:
             steps = num_timesteps if chosen == "ddpm" else min(_STEPS_ELSEWHERE, num_timesteps)
+        if guidance_interval is None and (base or guidance_scale is None):
+            guidance_interval = own.guidance_interval
         try:
             settings = replace(
                 own,
                 sampler=chosen,
                 steps=steps,
                 guidance_scale=own.guidance_scale if guidance_scale is None else guidance_scale,
-                guidance_interval=guidance_interval or own.guidance_interval,
+                guidance_interval=guidance_interval,
             )
         except ValueError as error:
             raise UsageError(str(error)) from error

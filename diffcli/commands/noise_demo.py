@@ -206,17 +206,13 @@ def _schedules(
 def _write_gif(
     target: Path, noising: "Noising", schedules: "dict[str, NoiseSchedule]", count: int
 ) -> None:
-    import io
-
     from diffcli.figures.noise_figure import animation
     from diffcli.files.atomic import write_atomically
+    from diffcli.files.pictures import encode_animation
 
-    pictures = animation(noising, schedules, count)
+    frames = list(animation(noising, schedules, count))
     durations = [_FRAME_MILLISECONDS] * (count - 1) + [_LAST_MILLISECONDS]
-    buffer = io.BytesIO()
-    first, *others = pictures
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
-    write_atomically(target, buffer.getvalue())
+    write_atomically(target, encode_animation(frames, durations))
 
 
 def _print_tables(processes: "list[Process]") -> None:

@@ -46,7 +46,9 @@ def sample(
     guidance_interval: Annotated[
         str | None,
         typer.Option(
-            help="Timesteps to guide at, low-high.", show_default="all", rich_help_panel=_WAY
+            help="Timesteps to guide at, low-high.",
+            show_default="the model's; with --guidance all",
+            rich_help_panel=_WAY,
         ),
     ] = None,
     init: Annotated[

@@ -82,7 +82,7 @@ def make_plan(wishes: Wishes, form: Form, metadata: bool) -> Plan:
             f"({before.model.sha256[:10]}); this is {path} ({identity.sha256[:10]})"
         )
     layout, sheet = _layout(wishes, form, before)
-    request = _request(wishes, model, layout, before)
+    request = _request(wishes, model, layout, sheet, before)
     most = _MOST_PICTURES.get(layout)
     if most and len(request) > most:
         raise UsageError(
@@ -118,13 +118,19 @@ def _layout(
 
 
 def _request(
-    wishes: Wishes, model: "Model", layout: "Layout", before: "Provenance | None"
+    wishes: Wishes,
+    model: "Model",
+    layout: "Layout",
+    sheet: "Sheet | None",
+    before: "Provenance | None",
 ) -> "SampleRequest":
     old = before.request if before else None
+    # Rows of several scales are asked for as one scale is, and not only in the model's interval.
+    guidance = sheet.values[0] if sheet and sheet.varied == "guidance" else wishes.guidance
     settings = model.settings(
         wishes.sampler,
         wishes.steps,
-        wishes.guidance,
+        guidance,
         _parse_interval(wishes.guidance_interval),
         old.settings if old else None,
     )

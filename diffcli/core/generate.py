@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser, Estimate
-from diffcli.core.placement import Placement, place_steps
 from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp
+from diffcli.core.schedule import step_plan
 
 MAX_GUIDANCE_SCALE = 1000.0
 
@@ -20,11 +20,10 @@ class SamplingSettings:
 
     Args:
         sampler: ``ddpm`` (ancestral, all T steps), ``ddim`` or ``dpmpp`` (DPM-Solver++(2M)).
-        steps: how many of the T timesteps are visited; for ``ddpm`` all of them.
+        steps: how many of the T timesteps are visited, evenly spaced; for ``ddpm`` all of them.
         guidance_scale: 1 is plain conditional, 0 unconditional.
         guidance_interval: the first and the last timestep at which guidance applies; at the
             others the scale is 1 (Kynkäänniemi et al. 2024).  All of them if absent.
-        placement: which timesteps are visited, see ``place_steps``.
 
     Raises:
         ValueError: if a field is out of range.
@@ -34,7 +33,6 @@ class SamplingSettings:
     steps: int = 16
     guidance_scale: float = 1.0
     guidance_interval: tuple[int, int] | None = None
-    placement: Placement = "uniform"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -119,10 +117,10 @@ def generate(
     )
     x = draw_noise()
     if beginning is None:
-        plan = place_steps(schedule, settings.steps, settings.placement)
+        plan = step_plan(schedule.num_timesteps, settings.steps)
     else:
         start = max(1, round(beginning.strength * schedule.num_timesteps))
-        plan = place_steps(schedule, min(settings.steps, start), settings.placement, start)
+        plan = step_plan(start, min(settings.steps, start))
         first = torch.full((1,), plan[0][0], device=device)
         x, _ = schedule.add_noise(beginning.images.to(device), first, x)
 

@@ -1,25 +1,12 @@
 """A feature network as one safetensors file: weights, and one JSON document about them."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig
-from diffcli.files.atomic import write_atomically
-from diffcli.files.metadata import (
-    FORMAT_VERSION,
-    METADATA_KEY,
-    FileKind,
-    decode,
-    read_header,
-    read_metadata,
-    unusable,
-)
+from diffcli.files.metadata import FileKind, decode, read_metadata, unusable
+from diffcli.files.weights import load_weights, save_weights
 
 FEATURE_NETWORK = FileKind("feature network", "leave --features out to use the shipped one")
 
@@ -59,10 +46,7 @@ def save_features(path: Path, description: FeatureDescription, network: FeatureN
     Raises:
         OSError: if the file cannot be written; what was there before then still is.
     """
-    document = {"format_version": FORMAT_VERSION, **asdict(description)}
-    metadata = {METADATA_KEY: json.dumps(document, ensure_ascii=False, allow_nan=False)}
-    weights = {name: w.detach().cpu().contiguous() for name, w in network.state_dict().items()}
-    write_atomically(path, save(weights, metadata))
+    save_weights(path, asdict(description), network.state_dict())
 
 
 def read_features_description(path: Path) -> FeatureDescription:
@@ -96,22 +80,5 @@ def load_features(path: Path) -> tuple[FeatureDescription, FeatureNetwork]:
             other weights than its architecture has.
     """
     description = read_features_description(path)
-    with torch.device("meta"):
-        network = FeatureNetwork(description.network)
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    stored = {
-        name: entry.get("shape") if isinstance(entry, dict) else None
-        for name, entry in read_header(path, FEATURE_NETWORK).items()
-        if name != "__metadata__"
-    }
-    if stored != expected:
-        raise unusable(path, "its weights do not fit its architecture", FEATURE_NETWORK)
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise unusable(path, f"its weights cannot be read ({error})", FEATURE_NETWORK) from error
-    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise unusable(path, "its weights are not all finite", FEATURE_NETWORK)
-    network.load_state_dict(weights, assign=True)
-    network.to(memory_format=torch.channels_last)
-    return description, network.eval().requires_grad_(False)
+    network = load_weights(path, lambda: FeatureNetwork(description.network), FEATURE_NETWORK)
+    return description, network

@@ -1,31 +1,18 @@
 """A trained model as one safetensors file: weights, and one JSON document about them."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from diffcli.core.denoiser import Denoiser, PredictionType
 from diffcli.core.generate import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule, ScheduleConfig
 from diffcli.core.unet import ConditionalUNet, UNetConfig
-from diffcli.files.atomic import write_atomically
-from diffcli.files.metadata import (
-    FORMAT_VERSION,
-    METADATA_KEY,
-    decode,
-    not_a_model,
-    read_header,
-    read_metadata,
-)
+from diffcli.files.metadata import MODEL, decode, not_a_model, read_metadata
+from diffcli.files.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -75,10 +62,7 @@ def save_model(path: Path, description: ModelDescription, weights: dict[str, Ten
     Raises:
         OSError: if the file cannot be written; what was there before then still is.
     """
-    document = {"format_version": FORMAT_VERSION, **asdict(description)}
-    metadata = {METADATA_KEY: json.dumps(document, ensure_ascii=False, allow_nan=False)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, save(tensors, metadata))
+    save_weights(path, asdict(description), weights)
 
 
 def read_description(path: Path) -> ModelDescription:
@@ -116,48 +100,11 @@ def load_model(path: Path) -> tuple[ModelDescription, Denoiser]:
             than its architecture has.
     """
     description = read_description(path)
-    # Without memory, so that an architecture costs nothing before the file is known to hold
-    # as much, and without drawing weights that are about to be replaced.
-    with torch.device("meta"), _WithoutInitialisation():
-        network = ConditionalUNet(description.architecture)
-    expected = {name: ("F32", list(w.shape)) for name, w in network.state_dict().items()}
-    stored = {
-        name: (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else None
-        for name, entry in read_header(path).items()
-        if name != "__metadata__"
-    }
-    if stored != expected:
-        names = sorted(stored.keys() | expected.keys())
-        odd = next(name for name in names if stored.get(name) != expected.get(name))
-        raise not_a_model(path, f"its weights do not fit its architecture (see {odd})")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise not_a_model(path, f"its weights cannot be read ({error})") from error
-    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise not_a_model(path, "its weights are not all finite")
-    network.load_state_dict(weights, assign=True)
-    network.to(memory_format=torch.channels_last)  # the file's layout is the plain one
+    network = load_weights(path, lambda: ConditionalUNet(description.architecture), MODEL)
     denoiser = Denoiser(
         network, NoiseSchedule.from_config(description.schedule), description.prediction_type
     )
-    return description, denoiser.eval().requires_grad_(False)
-
-
-class _WithoutInitialisation(TorchFunctionMode):
-    """A context in which the functions of ``torch.nn.init`` leave tensors as they are."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Tensor],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Tensor:
-        named = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return cast("Tensor", args[0] if args else named["tensor"])
-        return func(*args, **named)
+    return description, denoiser.eval()
 
 
 def fingerprint(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Pictures of several pictures: the way from noise to a digit, sheets, animations."""
 
-import io
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_pixels
 from diffcli.files.embedded import Embedded
-from diffcli.files.pictures import tile, to_pillow
+from diffcli.files.pictures import encode_animation, tile, to_pillow
 
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
 
@@ -71,18 +70,7 @@ def animation(
     frames = [to_pillow(tile(to_pixels(step.x).cpu(), columns)) for step in shown]
     durations = [round(1000 * _FRAME_SECONDS / len(frames))] * len(frames)
     durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer,
-        kind,
-        save_all=True,
-        append_images=frames[1:],
-        duration=durations,
-        loop=0,
-        **({"lossless": True} if kind == "WEBP" else {}),
-        **(embedded.options(kind) if embedded else {}),
-    )
-    return buffer.getvalue()
+    return encode_animation(frames, durations, kind, embedded)
 
 
 def _spread(steps: Sequence[Step], most: int) -> list[Step]:

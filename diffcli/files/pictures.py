@@ -1,6 +1,7 @@
 """Tensors as pictures: grids, and writing them."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,34 @@ def encode_png(picture: Image.Image, embedded: Embedded | None = None) -> bytes:
     """A PNG as bytes, with what is to be kept in it."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", **(embedded.options("PNG") if embedded else {}))
+    return buffer.getvalue()
+
+
+def encode_animation(
+    frames: Sequence[Image.Image],
+    milliseconds: Sequence[int],
+    kind: str = "GIF",
+    embedded: Embedded | None = None,
+) -> bytes:
+    """Frames that repeat for ever, as bytes.
+
+    Args:
+        frames: of one size and mode.
+        milliseconds: how long each is shown.
+        kind: ``GIF``, ``WEBP`` or ``PNG``.
+        embedded: what to keep in the file.
+    """
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        kind,
+        save_all=True,
+        append_images=frames[1:],
+        duration=list(milliseconds),
+        loop=0,
+        **({"lossless": True} if kind == "WEBP" else {}),
+        **(embedded.options(kind) if embedded else {}),
+    )
     return buffer.getvalue()
 
 

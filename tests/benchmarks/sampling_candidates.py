@@ -1,4 +1,4 @@
-"""Solvers that were tried beside those of ``diffcli``: candidates, kept for the comparison."""
+"""Solvers and placements of steps that were tried: candidates, kept for the comparison."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from diffcli.core.samplers import DenoiserFunction, Plan, Step
-from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.schedule import NoiseSchedule, step_pairs
+
+# Half the log-SNR at which ``log_snr_plan`` begins and ends.  Beyond, an image is all noise or
+# all but clean, and a step there would be taken from where shapes are decided.
+LOG_SNR_RANGE = (-4.0, 4.0)
 
 # Adams-Bashforth coefficients of orders 1 to 4, for even steps, the newest first.
 _ADAMS_BASHFORTH = (
@@ -89,3 +93,19 @@ def unipc(
             signal, noise = schedule.amplitudes(s)
             x = noise / schedule.amplitudes(t)[1] * x - signal * math.expm1(-h) * target
         yield Step(t, s, x, x0)
+
+
+def log_snr_plan(schedule: NoiseSchedule, num_steps: int) -> list[tuple[int, int]]:
+    """Like ``step_plan``, but even in ``log(signal / noise)`` (Lu et al. 2022, section 6)."""
+    half_log_snr = schedule.log_snr / 2
+    low, high = LOG_SNR_RANGE
+    first, last = max(low, float(half_log_snr[-1])), min(high, float(half_log_snr[0]))
+    # The last target itself is left out: the step from the one before it leads to clean.
+    targets = torch.linspace(first, last, num_steps + 1, dtype=torch.float64)[:-1]
+    nearest = (half_log_snr[:, None] - targets).abs().argmin(dim=0).tolist()
+    timesteps: list[int] = []
+    for index, t in enumerate(nearest):
+        # Where targets are closer than timesteps, the next ones down, as long as they last.
+        below = timesteps[-1] - 1 if timesteps else schedule.num_timesteps - 1
+        timesteps.append(max(min(t, below), num_steps - 1 - index))
+    return step_pairs(timesteps)

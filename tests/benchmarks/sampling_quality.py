@@ -22,8 +22,8 @@ from torch import Tensor
 import diffcli
 from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise
-from diffcli.core.placement import Placement, place_steps
-from diffcli.core.samplers import Step, ddim, ddpm, dpmpp
+from diffcli.core.samplers import Plan, Step, ddim, ddpm, dpmpp
+from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.data.images import to_pixels
 from diffcli.data.sources import load_data
 from diffcli.drawing.chart import Chart
@@ -34,7 +34,7 @@ from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png
 from diffcli.model import Model
-from tests.benchmarks.sampling_candidates import ipndm, unipc
+from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, unipc
 
 SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ddim": ddim,
@@ -43,7 +43,10 @@ SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ipndm2": ipndm(2),
     "ipndm3": ipndm(3),
 }
-PLACEMENTS: tuple[Placement, ...] = ("uniform", "log-snr")
+PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], Plan]] = {
+    "uniform": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
+    "log-snr": log_snr_plan,
+}
 ANCESTRAL = "ddpm"
 
 
@@ -60,7 +63,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the table to this PNG")
     asked = parser.parse_args()
     model = diffcli.load(asked.model, asked.device)
-    wanted = [(ANCESTRAL, PLACEMENTS[0], model.denoiser.schedule.num_timesteps)] + [
+    wanted = [(ANCESTRAL, "uniform", model.denoiser.schedule.num_timesteps)] + [
         (solver, placement, steps)
         for steps in asked.steps
         for solver in asked.solvers
@@ -89,10 +92,10 @@ def main() -> None:
         save_png(asked.figure, figure(medians).picture)
 
 
-Key = tuple[str, Placement, int, int, int]
+Key = tuple[str, str, int, int, int]
 """Solver, placement, steps, images, seed."""
 
-Combination = tuple[str, Placement, int]
+Combination = tuple[str, str, int]
 
 
 def read_results(path: Path) -> dict[Key, float]:
@@ -116,9 +119,7 @@ class Judge:
         )
 
     @torch.inference_mode()
-    def distance(
-        self, solver: str, placement: Placement, steps: int, images: int, seed: int
-    ) -> float:
+    def distance(self, solver: str, placement: str, steps: int, images: int, seed: int) -> float:
         """The Frechet distance of so many images, of all classes alike."""
         size = self.model.batch_size(self.model.settings(guidance_scale=1.0))
         classes = len(self.model.class_names)
@@ -136,7 +137,7 @@ class Judge:
         return frechet_distance(found, self.reference)
 
     def _draw(
-        self, solver: str, placement: Placement, steps: int, labels: Tensor, seeds: range
+        self, solver: str, placement: str, steps: int, labels: Tensor, seeds: range
     ) -> Tensor:
         denoiser = self.model.denoiser
         schedule, shape = denoiser.schedule, denoiser.network.config
@@ -149,7 +150,7 @@ class Judge:
         def denoise(x: Tensor, t: Tensor) -> Estimate:
             return denoiser(x, t, labels).clipped(schedule, x, t)
 
-        plan = place_steps(schedule, steps, placement)
+        plan = PLACEMENTS[placement](schedule, steps)
         way = partial(ddpm, draw_noise=noise) if solver == ANCESTRAL else SOLVERS[solver]
         *_, last = way(denoise, schedule, noise(), plan)
         return to_pixels(last.x).cpu()

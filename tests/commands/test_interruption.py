@@ -82,6 +82,38 @@ def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> Non
     assert not list(run.glob(".*.tmp"))
 
 
+def test_when_the_disk_takes_no_more_the_last_good_state_and_model_stay(
+    pictures: Path, tmp_path: Path, diffcli_process: Command
+) -> None:
+    """The kernel refuses the write half-way, as on a full disk: here by a limit on file sizes."""
+    import resource
+
+    run = tmp_path / "runs" / "a"
+    options = ("--data", pictures, "--name", "a", "--max-steps", "3", "--batch-size", "4", "-q")
+    assert diffcli_process("train", *options, cwd=tmp_path).code == 0
+    before = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    assert {"model.safetensors", "state.safetensors"} == set(before)
+    half = min(map(len, before.values())) // 2
+    failed = subprocess.run(
+        [sys.executable, "-m", "diffcli", "train", "--resume", "a", "--max-steps", "6", "-q"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (half, half)),
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("diffcli: ")
+    assert failed.stderr.count("\n") == 1, failed.stderr
+    assert "File too large" in failed.stderr
+    assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
+    assert not list(run.glob(".*"))
+
+    resumed = diffcli_process("train", "--resume", "a", "--max-steps", "6", "-q", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert load_model(run / "model.safetensors")[0].training["steps"] == 6
+
+
 @pytest.mark.slow
 def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; every time, what is on disk loads and training goes on."""
