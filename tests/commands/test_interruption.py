@@ -151,7 +151,8 @@ def kill_fifty_times(pictures: str) -> None:
         if child == 0:
             again = ["--resume", "a"] if Path("runs/a").exists() else ["--name", "a"]
             app(["train", *again, *(options if again[0] == "--name" else ["-q"])])
-        time.sleep(random.uniform(0.05, 2.0))
+        # The first step comes after about a second and a half, an epoch a quarter of one later.
+        time.sleep(random.uniform(0.05, 3.0))
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
         if Path("runs/a/model.safetensors").exists():
