@@ -12,6 +12,7 @@ import diffcli
 from diffcli.core.generate import SamplingSettings
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
+from diffcli.model import Model
 from tests import tiny
 
 
@@ -92,32 +93,29 @@ def test_a_batch_size_suits_the_picture_and_halves_with_guidance(model_file: Pat
     ] == [plain, 3]
 
 
-def test_the_models_interval_is_for_its_own_scale_only(tmp_path: Path) -> None:
-    own = SamplingSettings("dpmpp", 4, 1.5, (8, 15))
-    save_model(
-        tmp_path / "m.safetensors",
-        tiny.description(sampling=own),
-        tiny.network().state_dict(),
-    )
-    model = diffcli.load(tmp_path / "m.safetensors")
-    assert model.settings() == own
-    assert model.settings(steps=5) == replace(own, steps=5)
-    everywhere = replace(own, guidance_scale=0, guidance_interval=None)
-    assert model.settings(guidance_scale=0) == everywhere
-    given = replace(own, guidance_scale=2, guidance_interval=(3, 4))
-    assert model.settings(guidance_scale=2, guidance_interval=(3, 4)) == given
+GUIDED = SamplingSettings("dpmpp", 4, 1.5, (8, 15))
+
+
+@pytest.fixture
+def guided_model(tmp_path: Path) -> Model:
+    """A model whose own guidance applies at some timesteps only."""
+    path = tmp_path / "guided.safetensors"
+    save_model(path, tiny.description(sampling=GUIDED), tiny.network().state_dict())
+    return diffcli.load(path)
+
+
+def test_the_models_interval_is_for_its_own_scale_only(guided_model: Model) -> None:
+    assert guided_model.settings() == GUIDED
+    assert guided_model.settings(steps=5) == replace(GUIDED, steps=5)
+    everywhere = replace(GUIDED, guidance_scale=0, guidance_interval=None)
+    assert guided_model.settings(guidance_scale=0) == everywhere
+    given = replace(GUIDED, guidance_scale=2, guidance_interval=(3, 4))
+    assert guided_model.settings(guidance_scale=2, guidance_interval=(3, 4)) == given
     # What was drawn before is changed in what is asked for alone.
-    assert model.settings(guidance_scale=3, base=given) == replace(given, guidance_scale=3)
+    assert guided_model.settings(guidance_scale=3, base=given) == replace(given, guidance_scale=3)
 
 
-def test_without_guidance_at_all_the_label_changes_nothing(tmp_path: Path) -> None:
-    own = SamplingSettings("dpmpp", 4, 1.5, (8, 15))
-    save_model(
-        tmp_path / "m.safetensors",
-        tiny.description(sampling=own),
-        tiny.network().state_dict(),
-    )
-    model = diffcli.load(tmp_path / "m.safetensors")
-    drawn = [model.sample(label, n=2, seed=1, guidance_scale=0) for label in range(3)]
+def test_without_guidance_at_all_the_label_changes_nothing(guided_model: Model) -> None:
+    drawn = [guided_model.sample(label, n=2, seed=1, guidance_scale=0) for label in range(3)]
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(drawn[0], drawn[2])

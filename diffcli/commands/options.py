@@ -35,7 +35,7 @@ SamplerOption = Annotated[
 StepsOption = Annotated[
     int | None,
     typer.Option(
-        help="Network evaluations, 1 to T.", show_default="the model's", rich_help_panel=_WAY
+        help="Steps of the sampler, 1 to T.", show_default="the model's", rich_help_panel=_WAY
     ),
 ]
 GuidanceOption = Annotated[

@@ -115,7 +115,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> "np.ndarray":
     Raises:
         ValueError: if there is none, or it is too large, or not one of plain numbers.
     """
-    from numpy.lib import format as npy  # noqa: PLC0415
+    from numpy.lib import format as npy  # noqa: PLC0415 - only npz files need it
 
     try:
         member = archive.getinfo(f"{name}.npy")

@@ -138,6 +138,7 @@ def decode(cls: type[T], document: Any) -> T:
     if not isinstance(document, dict):
         raise ValueError(f"{cls.__name__} is no JSON object")
     hints = get_type_hints(cls)
+    # There is no way to say of a type variable that it stands for dataclasses.
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(document) - set(known)):
         raise ValueError(f"{cls.__name__} has an unknown field {reprlib.repr(unknown[0])}")

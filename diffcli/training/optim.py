@@ -58,6 +58,7 @@ class Muon(torch.optim.Optimizer):
             for param in group["params"]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
+    # The base class overloads this method, with and without a closure; one body serves both.
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every weight that has a gradient.

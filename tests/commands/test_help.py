@@ -10,6 +10,7 @@ from diffcli import __version__
 from diffcli.commands.app import app
 from tests.conftest import Command
 
+# Typer promises a command here, and gives the group that an app of several commands is.
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 SCREEN_COLUMNS, SCREEN_LINES = 100, 50

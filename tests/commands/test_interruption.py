@@ -139,7 +139,7 @@ def kill_fifty_times(pictures: str) -> None:
 
     import diffcli.data.sources
     import diffcli.training.plan
-    import diffcli.training.setup  # noqa: F401
+    import diffcli.training.setup  # noqa: F401 - loaded here for the children
     from diffcli.commands.app import app
 
     torch.set_num_threads(1)
