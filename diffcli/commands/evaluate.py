@@ -8,10 +8,12 @@ import typer
 
 from diffcli.commands.options import (
     DeviceOption,
+    ForceOption,
     GuidanceOption,
     SamplerOption,
     StepsOption,
 )
+from diffcli.commands.places import check_place, free_place
 from diffcli.errors import UsageError
 
 _MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
@@ -93,6 +95,7 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", help="Draw a report to this PNG.", rich_help_panel=_OUTPUT),
     ] = None,
+    force: ForceOption = False,
     json: Annotated[
         bool, typer.Option("--json", help="Figures as JSON, not a table.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -113,8 +116,8 @@ def evaluate(
     from diffcli.files.pictures import save_png
     from diffcli.model import Model
 
-    if output and not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist; create it or change -o")
+    if output:
+        check_place(output)
     if samples:
         _refuse(
             {
@@ -139,8 +142,9 @@ def evaluate(
             features, sets.train, sets.held_out, where, display.stage("training a feature network")
         )
         judge = Judge(network, sets.train, sets.held_out, seed, display.show)
-        sets_of_samples = iter([judged] if judged else [])
-        if drawer and settings:
+        if judged:
+            sets_of_samples = iter([judged])
+        elif drawer and settings:
             count = n or _DEFAULT_N
             judge.require(count, "samples")
             draw = display.stage("drawing samples")
@@ -161,8 +165,9 @@ def evaluate(
     }
     if output:
         title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
-        save_png(output, draw_report(pictures, evaluation, sets.train, title))
-        print(f"report: {output}", file=sys.stderr)
+        report = free_place(output, force)
+        save_png(report, draw_report(pictures, evaluation, sets.train, title))
+        print(f"report: {report}", file=sys.stderr)
     print_figures(document, as_json=json)
 
 

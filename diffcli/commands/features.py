@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from diffcli.errors import UsageError
+from diffcli.commands.options import ForceOption
+from diffcli.commands.places import check_place, free_place
 
 
 class RoleOption(StrEnum):
@@ -39,6 +40,7 @@ def features(
         typer.Option(min=0, max=2**32 - 1, help="Seed.", show_default="0, for check 1"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    force: ForceOption = False,
 ) -> None:
     """Train a feature network, as evaluate does by itself for a data set that has none yet."""
     import sys
@@ -49,8 +51,7 @@ def features(
     from diffcli.evaluation.provide import train_features
     from diffcli.evaluation.storage import save_features
 
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist; create it or change -o")
+    check_place(output)
     where = find_device(device)
     sets = load_data(data)
     with StageDisplay(quiet=False) as display:
@@ -63,7 +64,8 @@ def features(
             epochs,
             display.stage("training"),
         )
-    save_features(output, description, network)
+    place = free_place(output, force)
+    save_features(place, description, network)
     accuracy = description.training["test_accuracy"]
     print(f"{accuracy:.2%} of the held-out images recognised", file=sys.stderr)
-    print(output)
+    print(place)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffcli.commands.options import ForceOption
+from diffcli.commands.places import check_place, free_place
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def inspect_embedding(
         Path,
         typer.Option("--output", "-o", help="The PNG to write.", rich_help_panel=_OUTPUT),
     ] = Path("embedding.png"),
+    force: ForceOption = False,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -112,10 +115,10 @@ def inspect_embedding(
     elif as_csv:
         _write_csv(embedding, chosen, network)
     else:
-        if not output.parent.is_dir():
-            raise UsageError(f"the folder {output.parent} does not exist; create it or change -o")
-        _draw(output, embedding, chosen, network)
-        print(output)
+        check_place(output)
+        place = free_place(output, force)
+        _draw(place, embedding, chosen, network)
+        print(place)
 
 
 def _read_model(named: Path) -> tuple["Embedding", "Network"]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diffcli.commands.options import ForceOption
+from diffcli.commands.places import check_place, free_place
 from diffcli.errors import DiffcliError, UsageError
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def noise_demo(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Show what the forward process makes of a picture, with all its numbers.
 
@@ -97,8 +100,7 @@ def noise_demo(
 
     target = output or Path("noise.png" if frames is None else "noise.gif")
     animated = _is_animated(target, frames, bool(t or denoise or model))
-    if not target.parent.is_dir():
-        raise UsageError(f"the folder {target.parent} does not exist; create it or change -o")
+    check_place(target)
     picture = open_picture(image)
     picture.thumbnail((size, size), reducing_gap=3)
 
@@ -113,6 +115,7 @@ def noise_demo(
     schedules = _schedules(schedule, timesteps, denoiser if model else None)
     noising = Noising(picture, seed)
     if animated:
+        target = free_place(target, force)
         _write_gif(target, noising, schedules, frames or _DEFAULT_FRAMES)
     else:
         total = next(iter(schedules.values())).num_timesteps
@@ -122,6 +125,7 @@ def noise_demo(
             noising.process(name, process, chosen, denoiser, denoise)
             for name, process in schedules.items()
         ]
+        target = free_place(target, force)
         save_png(target, noise_figure(image.name, noising, processes))
         _print_tables(processes)
     print(target)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-_MODEL, _WAY = "Model", "Way of sampling"
+_MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
 
 
 class SamplerName(StrEnum):
@@ -45,4 +45,7 @@ GuidanceOption = Annotated[
         show_default="the model's",
         rich_help_panel=_WAY,
     ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Overwrite what exists.", rich_help_panel=_OUTPUT)
 ]

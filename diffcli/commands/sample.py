@@ -7,6 +7,7 @@ import typer
 
 from diffcli.commands.options import (
     DeviceOption,
+    ForceOption,
     GuidanceOption,
     ModelOption,
     SamplerOption,
@@ -90,9 +91,7 @@ def sample(
         Path | None,
         typer.Option(help="One PNG per picture, a folder per class.", rich_help_panel=_OUTPUT),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite what exists.", rich_help_panel=_OUTPUT)
-    ] = False,
+    force: ForceOption = False,
     metadata: Annotated[
         bool,
         typer.Option(

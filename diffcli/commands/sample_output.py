@@ -2,12 +2,13 @@
 
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from diffcli.commands.places import check_place, free_place
 from diffcli.commands.sample_plan import Form, Plan, say
 from diffcli.errors import UsageError
 
@@ -34,16 +35,14 @@ class Destination:
     Args:
         form: what is written.
         path: of the file, or of the folder for ``files``; none is stdout.
-        pattern: of the names of files.
+        pattern: of the names of files, where they are not in a folder per class.
         overwrite: whether what exists may be.
-        taken: what was asked for, if it exists and stays.
     """
 
     form: Form
     path: Path | None
-    pattern: str
+    pattern: str | None
     overwrite: bool
-    taken: Path | None = None
 
     @classmethod
     def of(cls, output: str | None, out_dir: Path | None, overwrite: bool) -> "Destination":
@@ -59,13 +58,12 @@ class Destination:
                 raise UsageError("-o and --out-dir are two places; choose one")
             if out_dir.exists() and not out_dir.is_dir():
                 raise UsageError(f"--out-dir {out_dir} is a file; name a folder")
-            root, taken = _free(out_dir, overwrite)
-            return cls("files", root, _literal(root) + "/{label}/{seed}.png", overwrite, taken)
+            return cls("files", out_dir, None, overwrite)
         name = _DEFAULT_OUTPUT if output is None else output
         if name == "-":
             if sys.stdout.isatty():
                 raise UsageError("-o - writes a PNG's bytes, and stdout is a terminal; pipe it on")
-            return cls("picture", None, "", overwrite)
+            return cls("picture", None, None, overwrite)
         path = Path(name)
         form = _FORMS.get(path.suffix.lower())
         if form is None:
@@ -75,24 +73,10 @@ class Destination:
                 raise UsageError(f"-o {name}: only .png can be one file per picture")
             check_pattern(name)
             return cls("files", None, name, overwrite)
-        if not path.parent.is_dir():
-            raise UsageError(f"the folder {path.parent} does not exist; create it or change -o")
         if path.is_dir():
             raise UsageError(f"-o {path} is a folder; name a file in it, or use --out-dir")
-        free, taken = _free(path, overwrite)
-        return cls(form, free, "", overwrite, taken)
-
-
-def _free(path: Path, overwrite: bool) -> tuple[Path, Path | None]:
-    """Where to write, and the place asked for if that is taken."""
-    from diffcli.files.naming import unused_path
-
-    free = path if overwrite else unused_path(path)
-    return free, None if free == path else path
-
-
-def _literal(path: Path) -> str:
-    return str(path).replace("{", "{{").replace("}", "}}")
+        check_place(path)
+        return cls(form, path, None, overwrite)
 
 
 def write(plan: Plan, destination: Destination, preview: bool | None) -> None:
@@ -102,10 +86,9 @@ def write(plan: Plan, destination: Destination, preview: bool | None) -> None:
         typer.Exit: with 130 after Ctrl-C, once what is finished is written.
         OSError: if it cannot be written.
     """
-    if destination.taken:
-        say(
-            f"{destination.taken} exists and stays; writing {destination.path} (--force overwrites)"
-        )
+    if destination.path:
+        place = free_place(destination.path, destination.overwrite)
+        destination = replace(destination, path=place)
     if destination.form in ("files", "arrays"):
         interrupted = _write_many(plan, destination)
     else:
@@ -187,7 +170,7 @@ def _write_many(plan: Plan, destination: Destination) -> bool:
     else:
         files = PictureFiles(
             plan.request,
-            destination.pattern,
+            destination.pattern or f"{_literal(destination.path)}/{{label}}/{{seed}}.png",
             plan.model.class_names,
             destination.overwrite,
             plan.provenance,
@@ -199,6 +182,10 @@ def _write_many(plan: Plan, destination: Destination) -> bool:
         if files.count and destination.path:
             print(destination.path)
     return interrupted
+
+
+def _literal(path: Path | None) -> str:
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _draw_into(output: "Output", plan: Plan) -> bool:

@@ -111,6 +111,11 @@ def test_the_table_and_the_report(
     with Image.open(picture) as report:
         assert report.format == "PNG"
         report.load()
+    picture.write_bytes(b"mine")
+    again = diffcli("evaluate", "--samples", samples, "--data", folder, "-o", picture)
+    assert f"{picture} exists and stays" in again.err
+    assert picture.read_bytes() == b"mine"
+    assert picture.with_name("report-1.png").exists()
 
 
 def test_the_features_command_writes_what_evaluate_reads(
@@ -128,6 +133,9 @@ def test_the_features_command_writes_what_evaluate_reads(
     by_it = figures(diffcli(*judged, "--features", path))
     assert by_it["features"] == str(path)
     assert by_it["median"]["frechet_train"] != figures(diffcli(*judged))["median"]["frechet_train"]
+    before = path.read_bytes()
+    assert diffcli("features", *options, "-o", path).out == f"{tmp_path / 'own-1.safetensors'}\n"
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_rows_and_distances_of_chosen_timesteps(diffcli: Command) -> None:
     assert f"{between:.2f}" in result.err
     with_rows = opened("embedding.png")
     assert MARK in set(with_rows.get_flattened_data())
-    assert diffcli("inspect-embedding").code == 0
+    assert diffcli("inspect-embedding", "--force").code == 0
     assert opened("embedding.png").height < with_rows.height
 
 
