@@ -84,7 +84,10 @@ class Muon(torch.optim.Optimizer):
         buffers: list[Tensor] = [self.state[param]["momentum_buffer"] for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         updates = torch._foreach_lerp(grads, buffers, momentum)
-        matrices = torch.stack([update.flatten(1) for update in updates])
+        # Columns in the order of channels-last memory: the order does not matter, copying does.
+        matrices = torch.stack([update.movedim(1, -1).flatten(1) for update in updates])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        for param, direction in zip(params, orthogonalize(matrices), strict=True):
-            param.add_(direction.view(param.shape), alpha=-lr * scale)
+        for param, matrix in zip(params, orthogonalize(matrices), strict=True):
+            rows, columns, *kernel = param.shape
+            direction = matrix.view(rows, *kernel, columns).movedim(-1, 1)
+            param.add_(direction, alpha=-lr * scale)
