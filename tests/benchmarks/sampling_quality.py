@@ -30,6 +30,7 @@ from diffcli.drawing.chart import Chart
 from diffcli.drawing.colours import MUTED, SERIES
 from diffcli.drawing.scales import Scale
 from diffcli.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
+from diffcli.evaluation.judge import proportional_subset
 from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png
@@ -113,6 +114,7 @@ class Judge:
         self.model = model
         data = load_data(model.description.dataset)
         device = model.denoiser.schedule.signal.device
+        self.labels = data.train.labels
         self.network: FeatureNetwork = provide("main", data.train, data.held_out, device)[1]
         self.reference: Gaussian = fit_gaussian(
             read_images(self.network, data.train.images).features
@@ -120,18 +122,13 @@ class Judge:
 
     @torch.inference_mode()
     def distance(self, solver: str, placement: str, steps: int, images: int, seed: int) -> float:
-        """The Frechet distance of so many images, of all classes alike."""
+        """The Frechet distance of so many images, of each class as many as are in the data."""
         size = self.model.batch_size(self.model.settings(guidance_scale=1.0))
-        classes = len(self.model.class_names)
+        labels = self.labels[proportional_subset(self.labels, images, seed)]
+        seeds = range(seed * images, (seed + 1) * images)
         drawn = [
-            self._draw(
-                solver,
-                placement,
-                steps,
-                torch.arange(start, min(start + size, images)) % classes,
-                range(seed * images + start, seed * images + min(start + size, images)),
-            )
-            for start in range(0, images, size)
+            self._draw(solver, placement, steps, labels[part], seeds[part])
+            for part in (slice(start, start + size) for start in range(0, images, size))
         ]
         found = fit_gaussian(read_images(self.network, torch.cat(drawn)).features)
         return frechet_distance(found, self.reference)

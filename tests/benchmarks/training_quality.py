@@ -44,6 +44,7 @@ VARIANTS = {
     "batches of 32": Variant(("--batch-size", "32")),
     "batches of 128": Variant(("--batch-size", "128")),
     "timesteps drawn alone": Variant(recipe={"stratified": False}),
+    "a tenth without labels": Variant(recipe={"label_dropout": 0.1}),
     "all timesteps alike": Variant(recipe={"timesteps": TimestepDensity()}),
     "epsilon for v": Variant(recipe={"prediction_type": "epsilon"}),
     "linear schedule, epsilon": Variant(

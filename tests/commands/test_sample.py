@@ -1,6 +1,5 @@
-"""``diffcli sample``: every output form, the same pictures again, and errors in one line."""
+"""``diffcli sample``: the same pictures again, errors in one line, and the process as a whole."""
 
-import io
 import json
 import os
 import pty
@@ -8,57 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image, ImageChops
-from torchvision.datasets import ImageFolder
+from PIL import Image
 
 from diffcli.files.checkpoint import save_model
 from diffcli.files.provenance import read_provenance
 from tests import tiny
+from tests.commands.conftest import Draw, cells, furthest
 from tests.conftest import Command
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    save_model(path, tiny.description(), tiny.network().state_dict())
-    return path
-
-
-Draw = Callable[..., tuple[str, str]]
-"""Takes options of ``diffcli sample``, returns stdout and stderr."""
-
-
-@pytest.fixture
-def draw(diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
-    """Sampling that succeeds, with the smallest model, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> tuple[str, str]:
-        result = diffcli("sample", "--model", model, *arguments)
-        assert result.code == 0, result.err
-        return result.out, result.err
-
-    return run
-
-
-def cells(path: str, columns: int, rows: int) -> list[bytes]:
-    with Image.open(path) as grid:
-        assert grid.size == (columns * 10 + 2, rows * 10 + 2)
-        return [
-            grid.crop((2 + x * 10, 2 + y * 10, 10 + x * 10, 10 + y * 10)).tobytes()
-            for y in range(rows)
-            for x in range(columns)
-        ]
-
-
-def furthest(a: bytes, b: bytes) -> int:
-    return int(np.abs(np.frombuffer(a, np.uint8).astype(int) - np.frombuffer(b, np.uint8)).max())
 
 
 class TestRepeatable:
@@ -141,133 +100,6 @@ class TestRepeatable:
                 assert not picture.info
             result = diffcli("sample", "--from", path)
             assert result.is_one_line_error(1, "says nothing of how it was drawn")
-
-
-class TestOutputs:
-    def test_a_grid_has_a_row_per_label(self, draw: Draw) -> None:
-        draw("-l", "2,0", "-n", "3", "--seed", "1", "-o", "grid.png")
-        grid = cells("grid.png", columns=3, rows=2)
-        draw("-l", "0", "-n", "1", "--seed", "5", "-o", "one.png")
-        with Image.open("one.png") as one:
-            assert furthest(grid[4], one.tobytes()) <= 1
-
-    def test_a_file_per_picture_by_a_pattern(self, draw: Draw) -> None:
-        out, _ = draw(
-            "-l", "2,0", "-n", "2", "--seed", "5", "-o", "p/{label}-{seed:03}-{index}.png"
-        )
-        assert out.splitlines() == [
-            "p/zwei ü-005-0.png",
-            "p/zwei ü-006-1.png",
-            "p/zero-007-2.png",
-            "p/zero-008-3.png",
-        ]
-        for path in out.splitlines():
-            with Image.open(path) as picture:
-                assert (picture.mode, picture.size) == ("L", (8, 8))
-
-    def test_a_folder_per_class_is_what_torchvision_reads(self, draw: Draw) -> None:
-        out, _ = draw("-l", "all", "-n", "2", "--seed", "5", "--out-dir", "out")
-        assert out == "out\n"
-        found = ImageFolder("out")
-        assert found.classes == ["o_ne", "zero", "zwei ü"]
-        assert len(found) == 6
-
-    def test_arrays(self, draw: Draw) -> None:
-        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "a.npz")
-        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "a.png")
-        with np.load("a.npz") as arrays:
-            assert [image.tobytes() for image in arrays["images"]] == cells("a.png", 2, 2)
-            assert arrays["labels"].tolist() == [2, 2, 0, 0]
-            assert arrays["seeds"].tolist() == [5, 6, 7, 8]
-
-    @pytest.mark.parametrize(
-        ("name", "kind"), [("a.gif", "GIF"), ("a.webp", "WEBP"), ("a.apng", "PNG")]
-    )
-    def test_animations_end_in_the_picture(self, draw: Draw, name: str, kind: str) -> None:
-        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", name)
-        draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "still.png")
-        with Image.open(name) as movie, Image.open("still.png") as still:
-            assert (movie.format, getattr(movie, "n_frames", 1)) == (kind, 4)
-            movie.seek(3)
-            difference = ImageChops.difference(movie.convert("L"), still.convert("L"))
-            assert difference.getextrema()[1] <= 1  # type: ignore[operator]
-        assert read_provenance(Path(name)).request == read_provenance(Path("still.png")).request
-
-    def test_stdout_gets_the_bytes_of_the_file(self, model: Path, tmp_path: Path) -> None:
-        command = [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "2"]
-        piped = subprocess.run(
-            [*command, "--seed", "3", "-o", "-"], capture_output=True, check=True, timeout=300
-        )
-        subprocess.run(
-            [*command, "--seed", "3", "-o", tmp_path / "a.png"],
-            capture_output=True, check=True, timeout=300,
-        )  # fmt: skip
-        assert piped.stdout == (tmp_path / "a.png").read_bytes()
-        with Image.open(io.BytesIO(piped.stdout)) as picture:
-            picture.load()
-
-    def test_a_strip_ends_in_the_pictures(self, draw: Draw) -> None:
-        draw("-l", "2,0", "--strip", "--seed", "5", "-o", "strip.png")
-        strip = cells("strip.png", columns=4, rows=4)
-        draw("-l", "2,0", "-n", "1", "--seed", "5", "-o", "grid.png")
-        assert [strip[3], strip[11]] == cells("grid.png", 2, 1)
-        assert strip[7] == strip[3]  # at the end, the estimate is the picture
-
-    def test_a_sheet_has_the_same_noise_down_each_column(self, draw: Draw) -> None:
-        draw("-l", "2,0", "--sheet", "guidance=1,4", "--seed", "5", "-o", "sheet.png")
-        for row, guidance in enumerate(("1", "4")):
-            draw(
-                "-l",
-                "2,0",
-                "-n",
-                "1",
-                "--guidance",
-                guidance,
-                "--seed",
-                "5",
-                "-o",
-                "g.png",
-                "--force",
-            )
-            with Image.open("sheet.png") as sheet:
-                margin = sheet.width - 22
-                for column, expected in enumerate(cells("g.png", 2, 1)):
-                    left, top = margin + 2 + column * 10, 2 + row * 10
-                    cell = sheet.crop((left, top, left + 8, top + 8))
-                    assert furthest(cell.tobytes(), expected) <= 1
-
-    def test_a_picture_to_start_from(self, draw: Draw) -> None:
-        Image.linear_gradient("L").resize((30, 20)).save("init.jpg")
-        draw("--init", "init.jpg", "--strength", "0.05", "-l", "0", "-n", "1", "-o", "near.png")
-        draw("--init", "init.jpg", "--strength", "1", "-l", "0", "-n", "1", "-o", "far.png")
-        with Image.open("init.jpg") as init:
-            target = np.asarray(init.crop((5, 0, 25, 20)).resize((8, 8)), float)
-
-        def distance(name: str) -> float:
-            with Image.open(name) as picture:
-                return float(np.abs(np.asarray(picture, float) - target).mean())
-
-        assert distance("near.png") < 25 < distance("far.png")
-        assert read_provenance(Path("near.png")).request.strength == 0.05
-        draw("--from", "near.png", "--init", "init.jpg", "-o", "again.png")
-        assert Path("near.png").read_bytes() == Path("again.png").read_bytes()
-
-    def test_existing_files_stay_unless_forced(self, draw: Draw) -> None:
-        draw("-n", "1", "--seed", "1", "-o", "a.png")
-        before = Path("a.png").read_bytes()
-        out, err = draw("-n", "1", "--seed", "2", "-o", "a.png")
-        assert (out, Path("a.png").read_bytes()) == ("a-1.png\n", before)
-        assert "a.png exists and stays; writing a-1.png" in err
-        out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
-        assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
-
-    def test_other_viewers_find_the_parameters(self, draw: Draw) -> None:
-        draw("-l", "0,2", "-n", "2", "--seed", "9", "--guidance", "1.5", "-o", "a.png")
-        with Image.open("a.png") as picture:
-            text = picture.info["parameters"]
-        first, second = text.split("\n")
-        assert first == "label zero, zwei ü"
-        assert "Steps: 4, Sampler: DPM++ 2M, CFG scale: 1.5, Seed: 9, Model hash: " in second
 
 
 class TestErrors:
