@@ -19,7 +19,13 @@ class RoleOption(StrEnum):
 
 def features(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write, for evaluate --features.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write, for evaluate --features.",
+            rich_help_panel="Output",
+        ),
     ],
     role: Annotated[
         RoleOption,
