@@ -35,7 +35,7 @@ from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png
 from diffcli.model import Model
-from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, unipc
+from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, respaced, unipc
 
 SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ddim": ddim,
@@ -43,12 +43,14 @@ SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
     "unipc": unipc,
     "ipndm2": ipndm(2),
     "ipndm3": ipndm(3),
+    "respaced": respaced,
 }
 PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], Plan]] = {
     "uniform": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
     "log-snr": log_snr_plan,
 }
 ANCESTRAL = "ddpm"
+NOISY = (ANCESTRAL, "respaced")
 
 
 def main() -> None:
@@ -148,7 +150,9 @@ class Judge:
             return denoiser(x, t, labels).clipped(schedule, x, t)
 
         plan = PLACEMENTS[placement](schedule, steps)
-        way = partial(ddpm, draw_noise=noise) if solver == ANCESTRAL else SOLVERS[solver]
+        way: Callable[..., Iterator[Step]] = ddpm if solver == ANCESTRAL else SOLVERS[solver]
+        if solver in NOISY:
+            way = partial(way, draw_noise=noise)
         *_, last = way(denoise, schedule, noise(), plan)
         return to_pixels(last.x).cpu()
 
