@@ -5,13 +5,15 @@ import sys
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from diffcli import __version__
 from diffcli.commands.app import app
 from tests.conftest import Command
 
-# Typer promises a command here, and gives the group that an app of several commands is.
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+GROUP = typer.main.get_command(app)
+assert isinstance(GROUP, TyperGroup)
+COMMANDS = dict(sorted(GROUP.commands.items()))
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 SCREEN_COLUMNS, SCREEN_LINES = 100, 50
 
@@ -69,8 +71,7 @@ def test_help_fits_on_one_screen(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_explained(diffcli: Command, command: str) -> None:
-    group = typer.main.get_command(app)
-    parameters = group.commands[command].params  # type: ignore[attr-defined]
+    parameters = COMMANDS[command].params
     assert [param.name for param in parameters if not getattr(param, "help", "")] == []
     shown = diffcli(command, "--help").out
     options = [name for param in parameters for name in param.opts if name.startswith("--")]

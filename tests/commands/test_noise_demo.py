@@ -2,6 +2,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -200,11 +201,8 @@ def _reddest_column(frame: Image.Image) -> int:
     """Where the mark is, as near as the palette of a GIF allows."""
     lower = frame.crop((0, frame.height - 200, frame.width, frame.height - 100))
 
-    def red(x: int) -> int:
-        pixels = [lower.getpixel((x, y)) for y in range(lower.height)]
-        return sum(r > 2 * max(g, b) for r, g, b in pixels)  # type: ignore[misc]
-
-    return max(range(lower.width), key=red)
+    red, green, blue = np.moveaxis(np.asarray(lower.convert("RGB")).astype(int), 2, 0)
+    return int((red > 2 * np.maximum(green, blue)).sum(axis=0).argmax())
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,6 +20,9 @@ from diffcli.files.provenance import read_provenance
 from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
 from tests.conftest import Command
+
+Change = Callable[[dict[str, Any]], object]
+"""Spoils what a picture says of itself."""
 
 
 class TestRepeatable:
@@ -177,14 +182,14 @@ class TestErrors:
         ],
     )
     def test_what_a_stranger_wrote_is_checked(
-        self, draw: Draw, diffcli: Command, model: Path, change: object, why: str
+        self, draw: Draw, diffcli: Command, model: Path, change: Change, why: str
     ) -> None:
         from PIL.PngImagePlugin import PngInfo
 
         draw("-n", "1", "-o", "a.png")
         with Image.open("a.png") as picture:
             document = json.loads(picture.info["diffcli"])
-        change(document)  # type: ignore[operator]
+        change(document)
         info = PngInfo()
         info.add_text("diffcli", json.dumps(document))
         Image.new("L", (8, 8)).save("b.png", pnginfo=info)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,13 +21,13 @@ from tests import tiny
 from tests.conftest import Command
 
 
-def printed(picture: Image.Image, **options: object) -> str:
-    defaults: dict[str, object] = {"width": 40, "height": 20, "no_color": False}
+def printed(picture: Image.Image, **options: Any) -> str:
+    defaults: dict[str, Any] = {"width": 40, "height": 20, "no_color": False}
     console = Console(
         file=io.StringIO(),
         force_terminal=True,
         legacy_windows=False,
-        **(defaults | options),  # type: ignore[arg-type]
+        **(defaults | options),
     )
     console.print(HalfBlocks(picture))
     assert isinstance(console.file, io.StringIO)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.generate import ImageNoise, SamplingSettings, generate
-from diffcli.core.samplers import Step
+from diffcli.core.samplers import SamplerName, Step
 from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels
 from tests import tiny
@@ -104,7 +104,7 @@ def test_the_caller_is_not_left_in_inference_mode() -> None:
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 21), ("ddim", 21), ("ddpm", 19)])
-def test_steps_that_do_not_suit_are_refused(sampler: str, steps: int) -> None:
-    settings = SamplingSettings(sampler, steps)  # type: ignore[arg-type]
+def test_steps_that_do_not_suit_are_refused(sampler: SamplerName, steps: int) -> None:
+    settings = SamplingSettings(sampler, steps)
     with pytest.raises(ValueError, match=r"steps|every timestep"):
         draw([0], [1], settings)
