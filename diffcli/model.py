@@ -106,17 +106,12 @@ class Model:
         """Refuse settings that this model cannot follow.
 
         Raises:
-            UsageError: if the number of steps does not suit the schedule or the sampler.
+            UsageError: if the number of steps does not suit the schedule.
         """
         num_timesteps = self.description.schedule.num_timesteps
         if settings.steps > num_timesteps:
             raise UsageError(
                 f"--steps must be in 1 .. {num_timesteps} for this model, not {settings.steps}"
-            )
-        if settings.sampler == "ddpm" and settings.steps != num_timesteps:
-            raise UsageError(
-                f"the ddpm sampler takes all {num_timesteps} steps; "
-                "leave --steps out, or choose --sampler ddim or dpmpp"
             )
 
     def request(

@@ -30,7 +30,11 @@ DeviceOption = Annotated[
 ]
 SamplerOption = Annotated[
     SamplerName | None,
-    typer.Option(help="ddpm takes all T steps.", show_default="the model's", rich_help_panel=_WAY),
+    typer.Option(
+        help="Another than the model's own: 16 steps, ddpm all T.",
+        show_default="the model's",
+        rich_help_panel=_WAY,
+    ),
 ]
 StepsOption = Annotated[
     int | None,

@@ -19,8 +19,8 @@ class SamplingSettings:
     """How images are drawn.
 
     Args:
-        sampler: ``ddpm`` (ancestral, all T steps), ``ddim`` or ``dpmpp`` (DPM-Solver++(2M)).
-        steps: how many of the T timesteps are visited, evenly spaced; for ``ddpm`` all of them.
+        sampler: ``ddpm`` (ancestral), ``ddim`` or ``dpmpp`` (DPM-Solver++(2M)).
+        steps: how many of the T timesteps are visited, evenly spaced.
         guidance_scale: 1 is plain conditional, 0 unconditional.
         guidance_interval: the first and the last timestep at which guidance applies; at the
             others the scale is 1 (Kynkäänniemi et al. 2024).  All of them if absent.
@@ -106,7 +106,7 @@ def generate(
         beginning: images to vary; without them, images are drawn from nothing.
 
     Raises:
-        ValueError: if the number of steps does not suit the schedule or the sampler.
+        ValueError: if the number of steps does not suit the schedule.
     """
     schedule = denoiser.schedule
     config = denoiser.network.config

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.schedule import NoiseSchedule, Variance
+from diffcli.core.schedule import NoiseSchedule
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+Variance = Literal["beta", "beta-tilde"]
 
 DenoiserFunction = Callable[[Tensor, Tensor], Estimate]
 """``(x_t, t)`` to an estimate; ``t`` is ``(1,)``, the same for all images."""
@@ -39,28 +40,39 @@ def ddpm(
     x: Tensor,
     plan: Plan,
     draw_noise: Callable[[], Tensor],
-    variance: Variance = "beta",
+    variance: Variance = "beta-tilde",
 ) -> Iterator[Step]:
-    """Ancestral sampling (Ho et al. 2020, algorithm 2), one timestep at a time.
+    """Ancestral sampling (Ho et al. 2020, algorithm 2), of all timesteps or of some.
+
+    The process that visits some of the timesteps only is again such a process, of fewer and
+    larger steps (Nichol & Dhariwal 2021, section 4).  From ``t`` to ``s``, with
+    ``alpha = alpha_bar_t / alpha_bar_s`` and ``beta = 1 - alpha`` (Ho et al. 2020, eq. 7)::
+
+        mean = (signal_s * beta * x_0 + sqrt(alpha) * noise_s ** 2 * x_t) / noise_t ** 2
+
+    and the variance is ``beta``, or ``beta_tilde = beta * (noise_s / noise_t) ** 2``: the two
+    choices of section 3.2.  They are alike where steps are many; where they are few, ``beta``
+    is too much.  No noise is added on the last step.
 
     Args:
         denoise: the denoiser, label and guidance already given.
         schedule: the process that it was trained on.
         x: noise ``(B, C, H, W)`` at the first timestep of the plan.
-        plan: pairs ``(t, t - 1)``.
+        plan: pairs ``(t, s)``, -1 meaning clean.
         draw_noise: returns fresh standard normal noise like ``x``.
-        variance: that of a step, see ``NoiseSchedule.step``.
-
-    Raises:
-        ValueError: if the plan skips timesteps, for which algorithm 2 has no formula.
+        variance: that of a step.
     """
-    if any(s != t - 1 for t, s in plan):
-        raise ValueError("ancestral sampling visits every timestep; use ddim or dpmpp to skip some")
     for t, s in plan:
-        at = torch.full((1,), t, device=x.device)
-        estimate = denoise(x, at)
-        x = schedule.step(x, estimate.epsilon, at, draw_noise() if t else x, variance)
-        yield Step(t, s, x, estimate.x0)
+        x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
+        signal_t, noise_t = schedule.amplitudes(t)
+        signal_s, noise_s = schedule.amplitudes(s)
+        alpha = (signal_t / signal_s) ** 2
+        beta = 1 - alpha
+        x = (signal_s * beta * x0 + math.sqrt(alpha) * noise_s**2 * x) / noise_t**2
+        if s >= 0:
+            shrink = 1 if variance == "beta" else noise_s / noise_t
+            x = x + math.sqrt(beta) * shrink * draw_noise()
+        yield Step(t, s, x, x0)
 
 
 def ddim(

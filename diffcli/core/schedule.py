@@ -1,4 +1,4 @@
-"""The noise schedule: how an image turns into noise, and one step back."""
+"""The noise schedule: how an image turns into noise, and what is known of either."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 ScheduleName = Literal["linear", "scaled-linear", "cosine"]
-Variance = Literal["beta", "beta-tilde"]
 
 # Nichol & Dhariwal 2021, section 3.2: the offset keeps the first betas from vanishing,
 # the ceiling keeps the last one from being a singularity.
@@ -91,20 +90,8 @@ class NoiseSchedule(nn.Module):
             raise ValueError("betas must be a non-empty vector of numbers strictly between 0 and 1")
         self.betas = betas.double().cpu()
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
-        previous = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
-        beta_tilde = self.betas * (1 - previous) / (1 - self.alphas_cumprod)
-        tables = {
-            "signal": self.alphas_cumprod.sqrt(),
-            "noise": (1 - self.alphas_cumprod).sqrt(),
-            "epsilon_coefficient": self.betas / (1 - self.alphas_cumprod).sqrt(),
-            "inverse_sqrt_alpha": (1 - self.betas).rsqrt(),
-            "std_beta": self.betas.sqrt(),
-            "std_beta_tilde": beta_tilde.sqrt(),
-        }
-        # No noise is added on the last step, whichever variance is asked for.
-        tables["std_beta"][0] = tables["std_beta_tilde"][0] = 0
-        for name, table in tables.items():
-            self.register_buffer(name, table.float(), persistent=False)
+        self.register_buffer("signal", self.alphas_cumprod.sqrt().float(), persistent=False)
+        self.register_buffer("noise", (1 - self.alphas_cumprod).sqrt().float(), persistent=False)
 
     @classmethod
     def from_config(cls, config: ScheduleConfig | None = None) -> "NoiseSchedule":
@@ -138,9 +125,6 @@ class NoiseSchedule(nn.Module):
         alpha_bar = float(self.alphas_cumprod[t]) if t >= 0 else 1.0
         return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
-    def _at(self, table: str, t: Tensor) -> Tensor:
-        return self.get_buffer(table)[t].view(-1, 1, 1, 1)
-
     def add_noise(
         self, x0: Tensor, t: Tensor, epsilon: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -156,56 +140,34 @@ class NoiseSchedule(nn.Module):
         """
         if epsilon is None:
             epsilon = torch.randn_like(x0)
-        return self._at("signal", t) * x0 + self._at("noise", t) * epsilon, epsilon
-
-    def step(
-        self,
-        x_t: Tensor,
-        epsilon: Tensor,
-        t: Tensor,
-        noise: Tensor,
-        variance: Variance = "beta",
-    ) -> Tensor:
-        """Draw ``x_{t-1}`` given ``x_t`` and the noise in it.
-
-        Around ``mean = (x_t - beta_t * epsilon / sqrt(1 - alpha_bar_t)) / sqrt(alpha_t)``
-        (Ho et al. 2020, algorithm 2).
-
-        Args:
-            x_t: noisy images ``(B, C, H, W)``.
-            epsilon: the estimate of the noise in them.
-            t: timesteps ``(B,)``; images at 0 get no noise.
-            noise: standard normal noise like ``x_t``.
-            variance: ``beta`` or ``beta-tilde``, the two choices of section 3.2.
-        """
-        std = "std_beta" if variance == "beta" else "std_beta_tilde"
-        mean = (x_t - self._at("epsilon_coefficient", t) * epsilon) * self._at(
-            "inverse_sqrt_alpha", t
-        )
-        return mean + self._at(std, t) * noise
+        return _per_image(self.signal, t) * x0 + _per_image(self.noise, t) * epsilon, epsilon
 
     def x0_from_epsilon(self, x_t: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
         """The image that, with noise ``epsilon``, makes ``x_t``."""
-        return (x_t - self._at("noise", t) * epsilon) / self._at("signal", t)
+        return (x_t - _per_image(self.noise, t) * epsilon) / _per_image(self.signal, t)
 
     def epsilon_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise that, with image ``x0``, makes ``x_t``."""
-        return (x_t - self._at("signal", t) * x0) / self._at("noise", t)
+        return (x_t - _per_image(self.signal, t) * x0) / _per_image(self.noise, t)
 
     def velocity(self, x0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
         """``v = sqrt(alpha_bar) * epsilon - sqrt(1 - alpha_bar) * x_0``.
 
         Source: Salimans & Ho 2022, section 4.
         """
-        return self._at("signal", t) * epsilon - self._at("noise", t) * x0
+        return _per_image(self.signal, t) * epsilon - _per_image(self.noise, t) * x0
 
     def x0_from_velocity(self, x_t: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
         """The image behind ``x_t``, given ``v``."""
-        return self._at("signal", t) * x_t - self._at("noise", t) * velocity
+        return _per_image(self.signal, t) * x_t - _per_image(self.noise, t) * velocity
 
     def epsilon_from_velocity(self, x_t: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
         """The noise in ``x_t``, given ``v``."""
-        return self._at("noise", t) * x_t + self._at("signal", t) * velocity
+        return _per_image(self.noise, t) * x_t + _per_image(self.signal, t) * velocity
+
+
+def _per_image(table: Tensor, t: Tensor) -> Tensor:
+    return table[t].view(-1, 1, 1, 1)
 
 
 def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:

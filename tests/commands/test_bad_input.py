@@ -72,7 +72,6 @@ WRONG_USAGE = [
     (SAMPLE + "--steps 21", ["steps", "1 .. 20", "21"]),
     (SAMPLE + "--steps -1", ["-1"]),
     (SAMPLE + "--steps 1.5", ["1.5"]),
-    (SAMPLE + "--sampler ddpm --steps 5", ["ddpm", "20"]),
     (SAMPLE + "--sampler euler", ["euler", "ddim"]),
     (SAMPLE + "--guidance nan", ["guidance", "nan"]),
     (SAMPLE + "--guidance inf", ["guidance", "inf"]),

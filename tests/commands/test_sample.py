@@ -121,7 +121,6 @@ class TestErrors:
             (["--seed", str(2**53)], ["seeds"]),
             (["--steps", "21"], ["1 .. 20"]),
             (["--steps", "0"], ["at least 1"]),
-            (["--sampler", "ddpm", "--steps", "4"], ["all 20 steps"]),
             (["--guidance", "nan"], ["guidance"]),
             (["--guidance", "-1"], ["guidance"]),
             (["--guidance-interval", "9"], ["like 50-250"]),
