@@ -182,7 +182,8 @@ class Model:
             labels: a class by name or number, several of them, a range ("0-4"), or "all".
             n: pictures of each.
             seed: of the first picture, the next one has ``seed + 1``; random if absent.
-            sampler: ``ddpm``, ``ddim`` or ``dpmpp``; the model's own if absent, like the rest.
+            sampler: ``ddpm``, ``ddim``, ``dpmpp`` or ``dpmpp-sde``; the model's own if absent, like
+                the rest.
             steps: network evaluations per picture.
             guidance_scale: 1 is plain conditional, 0 ignores the label.
 

@@ -15,6 +15,7 @@ class SamplerName(StrEnum):
     ddpm = "ddpm"
     ddim = "ddim"
     dpmpp = "dpmpp"
+    dpmpp_sde = "dpmpp-sde"
 
 
 ModelOption = Annotated[

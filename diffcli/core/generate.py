@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser, Estimate
-from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp
+from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan
 
 MAX_GUIDANCE_SCALE = 1000.0
@@ -19,7 +19,8 @@ class SamplingSettings:
     """How images are drawn.
 
     Args:
-        sampler: ``ddpm`` (ancestral), ``ddim`` or ``dpmpp`` (DPM-Solver++(2M)).
+        sampler: ``ddpm`` (ancestral), ``ddim``, ``dpmpp`` (DPM-Solver++(2M)) or ``dpmpp-sde`` (the
+            same with noise added on the way).
         steps: how many of the T timesteps are visited, evenly spaced.
         guidance_scale: 1 is plain conditional, 0 unconditional.
         guidance_interval: the first and the last timestep at which guidance applies; at the
@@ -127,8 +128,12 @@ def generate(
     def denoise(x: Tensor, t: Tensor) -> Estimate:
         return denoiser(x, t, labels, settings.guidance_at(int(t))).clipped(schedule, x, t)
 
-    if settings.sampler == "ddpm":
-        yield from ddpm(denoise, schedule, x, plan, draw_noise)
-    else:
-        solver = {"ddim": ddim, "dpmpp": dpmpp}[settings.sampler]
-        yield from solver(denoise, schedule, x, plan)
+    match settings.sampler:
+        case "ddpm":
+            yield from ddpm(denoise, schedule, x, plan, draw_noise)
+        case "ddim":
+            yield from ddim(denoise, schedule, x, plan)
+        case "dpmpp":
+            yield from dpmpp(denoise, schedule, x, plan)
+        case "dpmpp-sde":
+            yield from dpmpp_sde(denoise, schedule, x, plan, draw_noise)

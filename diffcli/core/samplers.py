@@ -14,7 +14,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Estimate
 from diffcli.core.schedule import NoiseSchedule
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde"]
 Variance = Literal["beta", "beta-tilde"]
 
 DenoiserFunction = Callable[[Tensor, Tensor], Estimate]
@@ -98,19 +98,73 @@ def dpmpp(
 
         x_s = noise_s / noise_t * x_t - signal_s * (exp(-h) - 1) * D
 
-    where D is the estimate of ``x_0``, extrapolated from the previous step's.  The first
-    step has no previous one, and the last one is infinite in ``h``: both are first order.
+    where D is the estimate of ``x_0``, extrapolated from the previous step's.
     """
-    previous: Tensor | None = None
-    previous_h = math.nan
+    extrapolate = _Extrapolation()
     for t, s in plan:
         x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
-        signal_t, noise_t = schedule.amplitudes(t)
-        signal_s, noise_s = schedule.amplitudes(s)
-        shrink = (signal_t * noise_s) / (noise_t * signal_s)  # exp(-h), 0 when s is clean
-        target = x0
-        if previous is not None and noise_s > 0:
-            target = x0 + (x0 - previous) * (-math.log(shrink) / (2 * previous_h))
-        x = (noise_s / noise_t) * x + (signal_s * (1 - shrink)) * target
-        previous, previous_h = x0, -math.log(shrink) if shrink else math.inf
+        (_, noise_t), (signal_s, noise_s) = schedule.amplitudes(t), schedule.amplitudes(s)
+        h = _step_size(schedule, t, s)
+        x = noise_s / noise_t * x - signal_s * math.expm1(-h) * extrapolate(x0, h)
         yield Step(t, s, x, x0)
+
+
+def dpmpp_sde(
+    denoise: DenoiserFunction,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    plan: Plan,
+    draw_noise: Callable[[], Tensor],
+) -> Iterator[Step]:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022): ``dpmpp`` that adds noise on the way.
+
+    What earlier steps got wrong drowns in fresh noise and is decided anew.  With ``h`` and D
+    as in ``dpmpp``, and standard normal z::
+
+        x_s = noise_s / noise_t * exp(-h) * x_t - signal_s * (exp(-2h) - 1) * D
+              + noise_s * sqrt(1 - exp(-2h)) * z
+
+    With ``x_0`` in place of D this is ``ddpm``.
+
+    Args:
+        denoise: the denoiser, label and guidance already given.
+        schedule: the process that it was trained on.
+        x: noise ``(B, C, H, W)`` at the first timestep of the plan.
+        plan: pairs ``(t, s)``.
+        draw_noise: returns fresh standard normal noise like ``x``.
+    """
+    extrapolate = _Extrapolation()
+    for t, s in plan:
+        x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
+        (_, noise_t), (signal_s, noise_s) = schedule.amplitudes(t), schedule.amplitudes(s)
+        h = _step_size(schedule, t, s)
+        kept, fresh = math.exp(-h), -math.expm1(-2 * h)
+        x = noise_s / noise_t * kept * x + signal_s * fresh * extrapolate(x0, h)
+        if s >= 0:
+            x = x + noise_s * math.sqrt(fresh) * draw_noise()
+        yield Step(t, s, x, x0)
+
+
+def _step_size(schedule: NoiseSchedule, t: int, s: int) -> float:
+    """By how much ``log(signal / noise)`` grows from ``t`` to ``s``; infinite if s is clean."""
+    (signal_t, noise_t), (signal_s, noise_s) = schedule.amplitudes(t), schedule.amplitudes(s)
+    return math.log(signal_s * noise_t / (signal_t * noise_s)) if noise_s else math.inf
+
+
+class _Extrapolation:
+    """The estimate of ``x_0`` at the middle of a step, from those at its and the last one's start.
+
+    The first step has no previous one, and a step to clean has no middle: both take the
+    estimate as it is, and are of first order.
+    """
+
+    def __init__(self) -> None:
+        self._previous: tuple[Tensor, float] | None = None
+
+    def __call__(self, x0: Tensor, h: float) -> Tensor:
+        ahead = x0
+        if self._previous is not None and math.isfinite(h):
+            x0_before, h_before = self._previous
+            ahead = x0 + (x0 - x0_before) * (h / (2 * h_before))
+        self._previous = x0, h
+        return ahead

@@ -8,6 +8,7 @@ import torch
 
 from diffcli import __version__
 from diffcli.core.denoiser import PredictionType
+from diffcli.core.samplers import SamplerName
 from diffcli.core.schedule import ScheduleConfig
 from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import ModelDescription, fingerprint
@@ -19,7 +20,12 @@ SCHEMA_VERSION = 1
 
 Layout = Literal["picture", "grid", "strip", "sheet", "animation"]
 
-_SAMPLER_TITLES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp": "DPM++ 2M"}
+_SAMPLER_TITLES: dict[SamplerName, str] = {
+    "ddpm": "DDPM",
+    "ddim": "DDIM",
+    "dpmpp": "DPM++ 2M",
+    "dpmpp-sde": "DPM++ 2M SDE",
+}
 
 
 @dataclass(frozen=True)

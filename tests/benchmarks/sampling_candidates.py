@@ -51,29 +51,6 @@ def ipndm(order: int) -> Callable[..., Iterator[Step]]:
     return sample
 
 
-def respaced(
-    denoise: DenoiserFunction,
-    schedule: NoiseSchedule,
-    x: Tensor,
-    plan: Plan,
-    draw_noise: Callable[[], Tensor],
-) -> Iterator[Step]:
-    """Ancestral sampling that skips timesteps (Nichol & Dhariwal 2021, section 4).
-
-    With the smaller of the two variances it is DDIM with eta = 1 (Song et al. 2021, eq. 12
-    and 16).
-    """
-    for t, s in plan:
-        estimate = denoise(x, torch.full((1,), t, device=x.device))
-        signal_t, noise_t = schedule.amplitudes(t)
-        signal_s, noise_s = schedule.amplitudes(s)
-        std = noise_s / noise_t * math.sqrt(1 - (signal_t / signal_s) ** 2)
-        x = signal_s * estimate.x0 + math.sqrt(noise_s**2 - std**2) * estimate.epsilon
-        if std:
-            x = x + std * draw_noise()
-        yield Step(t, s, x, estimate.x0)
-
-
 def unipc(
     denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
 ) -> Iterator[Step]:

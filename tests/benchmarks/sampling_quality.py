@@ -22,7 +22,7 @@ from torch import Tensor
 import diffcli
 from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise
-from diffcli.core.samplers import Plan, Step, ddim, ddpm, dpmpp
+from diffcli.core.samplers import Plan, Step, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.data.images import to_pixels
 from diffcli.data.sources import load_data
@@ -35,22 +35,22 @@ from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png
 from diffcli.model import Model
-from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, respaced, unipc
+from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, unipc
 
 SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
-    "ddim": ddim,
+    "dpmpp-sde": dpmpp_sde,
+    "ddpm": ddpm,
     "dpmpp": dpmpp,
+    "ddim": ddim,
     "unipc": unipc,
     "ipndm2": ipndm(2),
     "ipndm3": ipndm(3),
-    "respaced": respaced,
 }
+NOISY = ("ddpm", "dpmpp-sde")
 PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], Plan]] = {
     "uniform": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
     "log-snr": log_snr_plan,
 }
-ANCESTRAL = "ddpm"
-NOISY = (ANCESTRAL, "respaced")
 
 
 def main() -> None:
@@ -66,7 +66,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the table to this PNG")
     asked = parser.parse_args()
     model = diffcli.load(asked.model, asked.device)
-    wanted = [(ANCESTRAL, "uniform", model.denoiser.schedule.num_timesteps)] + [
+    ancestral = ("ddpm", "uniform", model.denoiser.schedule.num_timesteps)
+    wanted = [
         (solver, placement, steps)
         for steps in asked.steps
         for solver in asked.solvers
@@ -76,7 +77,7 @@ def main() -> None:
     judge: Judge | None = None
     for seed in range(asked.seeds):
         # Ancestral sampling last: it takes longer than all the others together.
-        for solver, placement, steps in [*wanted[1:], wanted[0]]:
+        for solver, placement, steps in [*wanted, ancestral]:
             key = (solver, placement, steps, asked.images, seed)
             if key not in results:
                 judge = judge or Judge(model)
@@ -88,11 +89,12 @@ def main() -> None:
         combination: median(
             results[*combination, asked.images, seed] for seed in range(asked.seeds)
         )
-        for combination in wanted
+        for combination in [*wanted, ancestral]
     }
-    print(table(medians))
+    reference = medians.pop(ancestral)
+    print(table(medians, reference))
     if asked.figure:
-        save_png(asked.figure, figure(medians).picture)
+        save_png(asked.figure, figure(medians, reference).picture)
 
 
 Key = tuple[str, str, int, int, int]
@@ -150,22 +152,21 @@ class Judge:
             return denoiser(x, t, labels).clipped(schedule, x, t)
 
         plan = PLACEMENTS[placement](schedule, steps)
-        way: Callable[..., Iterator[Step]] = ddpm if solver == ANCESTRAL else SOLVERS[solver]
+        way = SOLVERS[solver]
         if solver in NOISY:
             way = partial(way, draw_noise=noise)
         *_, last = way(denoise, schedule, noise(), plan)
         return to_pixels(last.x).cpu()
 
 
-def table(medians: dict[Combination, float]) -> str:
+def table(medians: dict[Combination, float], ancestral: float) -> str:
     """The medians as Markdown: a row per solver and placement, a column per number of steps."""
-    ancestral = next(value for (solver, *_), value in medians.items() if solver == ANCESTRAL)
-    columns = sorted({steps for solver, _, steps in medians if solver != ANCESTRAL})
+    columns = sorted({steps for _, _, steps in medians})
     lines = [
         f"| solver | placement | {' | '.join(f'{steps} steps' for steps in columns)} |",
         "|---" * (len(columns) + 2) + "|",
     ]
-    for solver, placement in dict.fromkeys(c[:2] for c in medians if c[0] != ANCESTRAL):
+    for solver, placement in dict.fromkeys(combination[:2] for combination in medians):
         values = [medians[solver, placement, steps] for steps in columns]
         cells = " | ".join(f"{value:.3f} ({value / ancestral:.2f}x)" for value in values)
         lines.append(f"| {solver} | {placement} | {cells} |")
@@ -173,15 +174,14 @@ def table(medians: dict[Combination, float]) -> str:
     return "\n".join(lines)
 
 
-def figure(medians: dict[Combination, float]) -> Chart:
+def figure(medians: dict[Combination, float], ancestral: float) -> Chart:
     """The distance against the number of steps, of each solver at its better placement."""
-    solvers = list(dict.fromkeys(c[0] for c in medians if c[0] != ANCESTRAL))
-    columns = sorted({steps for solver, _, steps in medians if solver != ANCESTRAL})
-    ancestral = next(value for (solver, *_), value in medians.items() if solver == ANCESTRAL)
+    solvers = list(dict.fromkeys(solver for solver, _, _ in medians))
+    columns = sorted({steps for _, _, steps in medians})
     chart = Chart(
         (900, 420),
         Scale(columns[0], columns[-1], whole=True),
-        Scale(0, 1.1 * max(medians.values())),
+        Scale(0, 1.1 * max(*medians.values(), ancestral)),
         title="Frechet distance to the training images (less is better)",
         x_label="network evaluations per picture",
         legend=[*zip(solvers, SERIES, strict=False)],

@@ -15,6 +15,7 @@ SETTINGS = [
     SamplingSettings("ddim", 7),
     SamplingSettings("ddpm", 20),
     SamplingSettings("ddpm", 6),
+    SamplingSettings("dpmpp-sde", 6),
     SamplingSettings("dpmpp", 5, guidance_scale=2.5),
 ]
 CPU = torch.device("cpu")
@@ -104,7 +105,9 @@ def test_the_caller_is_not_left_in_inference_mode() -> None:
         assert not torch.is_inference_mode_enabled()
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 21), ("ddim", 21), ("ddpm", 21)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [("dpmpp", 21), ("dpmpp-sde", 21), ("ddim", 21), ("ddpm", 21)]
+)
 def test_steps_that_do_not_suit_are_refused(sampler: SamplerName, steps: int) -> None:
     settings = SamplingSettings(sampler, steps)
     with pytest.raises(ValueError, match="steps"):

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.samplers import DenoiserFunction, Plan, Step, Variance, ddim, ddpm, dpmpp
+from diffcli.core.samplers import (
+    DenoiserFunction,
+    Plan,
+    Step,
+    Variance,
+    ddim,
+    ddpm,
+    dpmpp,
+    dpmpp_sde,
+)
 from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, step_pairs, step_plan
 
 Solver = Callable[[DenoiserFunction, NoiseSchedule, Tensor, Plan], Iterator[Step]]
@@ -273,6 +282,81 @@ def test_ddpm_draws_the_data_if_steps_are_many(variance: Variance) -> None:
     mean, square = ancestral_mean_and_variance(data, step_plan(3000, 3000), variance)
     assert mean == pytest.approx(data.mean, abs=1e-3)
     assert math.sqrt(square) == pytest.approx(data.std, rel=5e-3)
+
+
+def responses_of_dpmpp_sde(data: Gaussian, plan: Plan) -> Tensor:
+    """What SDE-DPM-Solver++(2M) makes of ``x_T`` and of each noise: by how much each counts.
+
+    From the published form, in terms of lambda and of D0 and D1.
+
+    Returns:
+        float64 ``(len(plan) + 1,)``: the factors of ``x_T`` and of the noises of all steps but
+        the last, and what there is without any.
+    """
+
+    def log_ratio(t: int) -> float:
+        alpha_bar = float(data.schedule.alphas_cumprod[t])
+        return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+    unit = torch.eye(len(plan) + 1, dtype=torch.float64)
+    x, noises, constant = unit[0], unit[1:-1], unit[-1]
+    before, h = constant, 0.0
+    for number, (t, s) in enumerate(plan):
+        alpha_bar_t = float(data.schedule.alphas_cumprod[t])
+        k = data.gain(t)
+        d0 = k * x + data.mean * (1 - k * math.sqrt(alpha_bar_t)) * constant
+        if s < 0:
+            return d0
+        h_before, h = h, log_ratio(s) - log_ratio(t)
+        d1 = (d0 - before) * (h / h_before) if number else 0 * d0
+        alpha_bar_s = float(data.schedule.alphas_cumprod[s])
+        signal, noise = math.sqrt(alpha_bar_s), math.sqrt(1 - alpha_bar_s)
+        x = (
+            noise / math.sqrt(1 - alpha_bar_t) * math.exp(-h) * x
+            + signal * (1 - math.exp(-2 * h)) * (d0 + 0.5 * d1)
+            + noise * math.sqrt(1 - math.exp(-2 * h)) * noises[number]
+        )
+        before = d0
+    raise AssertionError("a plan ends clean")
+
+
+@pytest.mark.parametrize("config", SCHEDULES, ids=short)
+def test_dpmpp_sde_is_its_recursion_at_every_number_of_steps(config: ScheduleConfig) -> None:
+    data = Gaussian(NoiseSchedule.from_config(config))
+    plans = [step_plan(config.num_timesteps, count) for count in STEP_COUNTS]
+    for plan in [*plans, step_pairs([290, 288, 130, 129, 40, 39, 2])]:
+        draw = Impulses(len(plan) + 1)
+        *ends, still = end(dpmpp_sde(data, data.schedule, draw(), plan, draw)).flatten().tolist()
+        *factors, constant = responses_of_dpmpp_sde(data, plan).tolist()
+        assert still == pytest.approx(constant, rel=1e-9)
+        assert [end - still for end in ends] == pytest.approx(factors, rel=1e-8, abs=1e-9)
+
+
+def test_dpmpp_sde_comes_closer_to_the_data_than_ddpm() -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 3000)))
+    errors = []
+    for count in (8, 32, 128, 512):
+        plan = step_plan(3000, count)
+        *factors, constant = responses_of_dpmpp_sde(data, plan).tolist()
+        second = abs(math.hypot(*factors) - data.std)
+        _, square = ancestral_mean_and_variance(data, plan, "beta-tilde")
+        assert second < 0.5 * abs(math.sqrt(square) - data.std)
+        assert constant == pytest.approx(data.mean, abs=5e-3)
+        errors.append(second)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 2e-4
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
+    """Where nothing can be extrapolated, both are of first order, and the same."""
+    data = Gaussian(NoiseSchedule.from_config())
+    plan = step_plan(300, count)
+    one, other = (
+        sampler(data, data.schedule, START, plan, lambda: START.flip(0))
+        for sampler in (ddpm, dpmpp_sde)
+    )
+    assert torch.allclose(end(one), end(other), rtol=1e-12, atol=1e-12)
 
 
 def test_variance_beta_is_exact_for_standard_normal_data() -> None:

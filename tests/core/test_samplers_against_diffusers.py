@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser, Estimate, PredictionType
-from diffcli.core.samplers import Variance, ddim, ddpm, dpmpp
+from diffcli.core.samplers import Variance, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, step_plan
 from tests import tiny
 
@@ -120,13 +120,14 @@ def test_diffusers_walks_the_same_ddim_way(
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 14, 15, 50, 100])
 @pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
+@pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
 def test_diffusers_walks_the_same_dpmpp_way(
-    prediction: PredictionType, config: ScheduleConfig, count: int
+    algorithm: str, prediction: PredictionType, config: ScheduleConfig, count: int
 ) -> None:
     denoiser = Overheard(config, prediction)
     peer = DPMSolverMultistepScheduler(
         **peer_settings(config, prediction),
-        algorithm_type="dpmsolver++",
+        algorithm_type=algorithm,
         solver_order=2,
         solver_type="midpoint",
         final_sigmas_type="zero",
@@ -136,7 +137,15 @@ def test_diffusers_walks_the_same_dpmpp_way(
     plan = step_plan(config.num_timesteps, count)
     peer.set_timesteps(timesteps=[t for t, _ in plan])
     x = starting_noise()
-    for step in dpmpp(denoiser, denoiser.schedule, x, plan):
-        expected = peer.step(denoiser.answer, step.t, x).prev_sample
+    ours, theirs = (torch.Generator().manual_seed(7) for _ in range(2))
+    steps = (
+        dpmpp(denoiser, denoiser.schedule, x, plan)
+        if algorithm == "dpmsolver++"
+        else dpmpp_sde(
+            denoiser, denoiser.schedule, x, plan, lambda: torch.randn(x.shape, generator=ours)
+        )
+    )
+    for step in steps:
+        expected = peer.step(denoiser.answer, step.t, x, generator=theirs).prev_sample
         assert torch.allclose(step.x, expected, rtol=1e-5, atol=1e-5), step.t
         x = step.x
