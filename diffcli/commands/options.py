@@ -32,7 +32,7 @@ DeviceOption = Annotated[
 SamplerOption = Annotated[
     SamplerName | None,
     typer.Option(
-        help="Another than the model's own: 16 steps, ddpm all T.",
+        help="ddpm and dpmpp-sde add noise on the way; ddpm takes all T steps unless told.",
         show_default="the model's",
         rich_help_panel=_WAY,
     ),
