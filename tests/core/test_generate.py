@@ -1,11 +1,13 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise, SamplingSettings, generate
-from diffcli.core.samplers import SamplerName, Step
+from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels
 from tests import tiny
@@ -97,6 +99,29 @@ def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
     assert all(step.x.shape == step.x0.shape == (2, 1, 8, 8) for step in steps)
     assert all(step.x0.abs().max() <= 1 for step in steps)
     assert steps[-1].x.abs().max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "noisy"),
+    [("ddpm", ddpm, True), ("ddim", ddim, False), ("dpmpp", dpmpp, False),
+     ("dpmpp-sde", dpmpp_sde, True)],
+)  # fmt: skip
+def test_the_sampler_asked_for_is_the_one_that_draws(
+    name: SamplerName, sampler: Callable[..., Iterator[Step]], noisy: bool
+) -> None:
+    denoiser, labels, seeds = tiny.denoiser(), torch.tensor([0, 2]), [7, 8]
+    noise = ImageNoise(seeds, (1, 8, 8), CPU)
+    start = noise()
+
+    def denoise(x: Tensor, t: Tensor) -> Estimate:
+        return denoiser(x, t, labels).clipped(denoiser.schedule, x, t)
+
+    if noisy:
+        sampler = partial(sampler, draw_noise=noise)
+    with torch.inference_mode():
+        *_, last = sampler(denoise, denoiser.schedule, start, step_plan(20, 6))
+    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6))
+    assert torch.equal(drawn[-1].x, last.x)
 
 
 def test_the_caller_is_not_left_in_inference_mode() -> None:
