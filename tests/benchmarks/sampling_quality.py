@@ -175,20 +175,20 @@ def table(medians: dict[Combination, float], ancestral: float) -> str:
 
 
 def figure(medians: dict[Combination, float], ancestral: float) -> Chart:
-    """The distance against the number of steps, of each solver at its better placement."""
+    """The distance against the number of steps, even in t as the program has them."""
     solvers = list(dict.fromkeys(solver for solver, _, _ in medians))
     columns = sorted({steps for _, _, steps in medians})
+    curves = [[medians[solver, "uniform", steps] for steps in columns] for solver in solvers]
     chart = Chart(
         (900, 420),
         Scale(columns[0], columns[-1], whole=True),
-        Scale(0, 1.1 * max(*medians.values(), ancestral)),
-        title="Frechet distance to the training images (less is better)",
+        Scale(0, 1.1 * max(ancestral, *(value for values in curves for value in values))),
+        title="Frechet distance to the training images, guidance 1 (less is better)",
         x_label="network evaluations per picture",
         legend=[*zip(solvers, SERIES, strict=False)],
     )
     chart.level(ancestral, "all ancestral steps", MUTED)
-    for solver, colour in zip(solvers, SERIES, strict=False):
-        values = [min(medians[solver, p, steps] for p in PLACEMENTS) for steps in columns]
+    for values, colour in zip(curves, SERIES, strict=False):
         chart.curve(columns, values, colour)
         chart.dots(columns, values, colour)
     return chart
