@@ -1,6 +1,7 @@
 """When guidance applies, where drawing may begin, and which settings there are."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,6 @@ def test_a_beginning_enters_at_the_share_of_timesteps_that_strength_says() -> No
         {"guidance_interval": (1, 2, 3)},
     ],
 )
-def test_settings_out_of_range_are_refused(fields: dict[str, float]) -> None:
+def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"steps|guidance"):
-        replace(SETTINGS, **fields)  # type: ignore[arg-type]
+        replace(SETTINGS, **fields)

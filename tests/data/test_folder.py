@@ -1,5 +1,6 @@
 """Folders of pictures as data sets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from diffcli.errors import DiffcliError, UsageError
 from tests.training.pictures import CLASSES, tiny_digits, write_folder
 
 
-def solid(path: Path, size: tuple[int, int], colour: object, mode: str = "RGB") -> None:
+def solid(
+    path: Path, size: tuple[int, int], colour: float | tuple[int, ...], mode: str = "RGB"
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)  # type: ignore[arg-type]
+    Image.new(mode, size, colour).save(path)
 
 
 def test_a_folder_holds_what_was_written(tmp_path: Path) -> None:
@@ -80,9 +83,9 @@ def test_reading_is_told_to_the_last_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p])
-def test_nothing_to_read_is_said(make: object, tmp_path: Path) -> None:
+def test_nothing_to_read_is_said(make: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no folder|no pictures"):
-        load_folder(make(tmp_path))  # type: ignore[operator]
+        load_folder(make(tmp_path))
 
 
 def test_an_empty_class_is_said(tmp_path: Path) -> None:
