@@ -80,7 +80,7 @@ class Trainer:
         self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
         self.half_precision = has_native_bfloat16(self.device)
-        self.optimizers = _make_optimizers(denoiser.network, recipe)
+        self.optimizers = _make_optimizers(denoiser.network, recipe, self.half_precision)
         self._base_rates = [
             group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups
         ]
@@ -203,7 +203,9 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
-def _make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _make_optimizers(
+    network: nn.Module, recipe: Recipe, half: bool
+) -> list[torch.optim.Optimizer]:
     rate = recipe.learning_rate
     if recipe.optimizer == "adam":
         adam = torch.optim.Adam(network.parameters(), rate, fused=True)
@@ -217,7 +219,7 @@ def _make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Opt
         inside = param.ndim >= 2 and not any(end in f".{name}" for end in ends)
         (matrices if inside else rest).append(param)
     adam = torch.optim.Adam(rest, rate, betas=(0.9, 0.99), fused=True)
-    muon = Muon(matrices, rate * MUON_RATE)
+    muon = Muon(matrices, rate * MUON_RATE, half=half)
     return [muon, _with_state(adam)]
 
 

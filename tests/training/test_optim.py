@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcli.training.optim import Muon, orthogonalize
+from diffcli.training.optim import POLAR_EXPRESS, Muon, orthogonalize
 
 SHAPES = [(4, 4), (8, 3), (3, 8), (16, 144), (1, 5), (6, 1)]
 
@@ -14,11 +14,32 @@ def matrix(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def squeezed(x: float) -> float:
-    """What five iterations make of one singular value."""
-    for _ in range(5):
-        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+def with_singular_values(rows: int, columns: int, values: Tensor) -> Tensor:
+    """A matrix of those singular values, and otherwise at random."""
+    u, _, vh = torch.linalg.svd(matrix(rows, columns), full_matrices=False)
+    return (u * values.double()) @ vh
+
+
+def squeezed(x: Tensor) -> Tensor:
+    """What the iterations make of singular values."""
+    for a, b, c in POLAR_EXPRESS:
+        x = a * x + b * x**3 + c * x**5
     return x
+
+
+def test_each_quintic_is_the_closest_to_one() -> None:
+    """The best approximation errs equally far, in turn above and below, four times (Chebyshev)."""
+    low, high = 0.01, 1.0
+    for a, b, c in POLAR_EXPRESS:
+        x = torch.linspace(low, high, 1_000_001, dtype=torch.float64)
+        error = a * x + b * x**3 + c * x**5 - 1
+        worst = error.abs().max().item()
+        touching = error[(error.abs() > worst * (1 - 1e-6))].sign()
+        changes = (touching[1:] != touching[:-1]).sum().item()
+        assert changes == 3
+        assert torch.allclose(error[[0, -1]], torch.tensor([-worst, worst]).double(), atol=1e-6)
+        low, high = 1 - worst, 1 + worst
+    assert (low, high) == pytest.approx((0.73, 1.27), abs=0.005)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -26,24 +47,29 @@ def test_orthogonalize_maps_singular_values_and_leaves_the_rest(shape: tuple[int
     """An odd polynomial of a matrix is that polynomial of its singular values."""
     given = matrix(*shape)
     u, s, vh = torch.linalg.svd(given, full_matrices=False)
-    mapped = torch.tensor([squeezed(float(value)) for value in s / s.norm()]).double()
-    assert torch.allclose(orthogonalize(given[None])[0], (u * mapped) @ vh, atol=1e-5)
+    mapped = (u * squeezed(s / s.norm())) @ vh
+    assert torch.allclose(orthogonalize(given[None])[0], mapped, atol=1e-10)
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (64, 16), (16, 144)])
-def test_what_comes_of_it_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
-    s = torch.linalg.svdvals(orthogonalize(matrix(1, *shape) * 1e-3))
-    # The iteration is told to reach 0.7 from a hundredth of the norm; a square random matrix
-    # has values below that.
-    assert s.max() < 1.25
-    assert s.median() > 0.65
+def test_what_comes_of_it_is_nearly_orthogonal(shape: tuple[int, int], half: bool) -> None:
+    # The norm is about twice the largest; bfloat16 rounds away what is much smaller.
+    given = with_singular_values(*shape, torch.logspace(-1.5, 0, min(shape)))
+    s = torch.linalg.svdvals(orthogonalize(given.float()[None] * 1e-3, half))
+    slack = 0.1 if half else 0.005
+    assert 0.73 - slack < s.min() < s.max() < 1.27 + slack
 
 
-def test_float32_suffices_where_singular_values_are_zero() -> None:
-    """Rounding makes small negative eigenvalues of what is iterated: they must not grow."""
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-4), (True, 0.1)])
+def test_rounding_does_not_grow_where_singular_values_are_zero(
+    half: bool, tolerance: float
+) -> None:
+    """Rounding makes small negative eigenvalues of what is iterated."""
     deficient = matrix(1, 64, 5) @ matrix(1, 5, 300, seed=1)
-    rounded = orthogonalize(deficient.float()).double()
-    assert torch.allclose(rounded, orthogonalize(deficient), atol=1e-4)
+    rounded = orthogonalize(deficient.float(), half).double()
+    error = torch.linalg.matrix_norm(rounded - orthogonalize(deficient), ord=2)
+    assert error.item() < tolerance
 
 
 def test_a_batch_is_its_matrices_one_by_one() -> None:
@@ -78,6 +104,16 @@ def test_steps_are_orthogonal_directions_of_the_momentum(shape: tuple[int, ...])
         columns = math.prod(shape[1:])
         expected = -0.1 * 0.2 * math.sqrt(max(rows, columns)) * direction
         assert torch.allclose(stepped(param, optimizer, gradient), expected, atol=1e-5)
+
+
+def test_steps_are_the_same_in_half_precision_but_for_rounding() -> None:
+    gradient = matrix(16, 8, 3, 3).float()
+    whole, half = (
+        stepped(param, Muon([param], lr=1.0, half=rounded), gradient)
+        for param, rounded in ((nn.Parameter(torch.zeros(16, 8, 3, 3)), r) for r in (False, True))
+    )
+    error = (whole - half).norm() / whole.norm()
+    assert 1e-4 < error.item() < 1e-2
 
 
 def test_the_size_of_a_step_is_that_of_adam_and_not_of_the_gradient() -> None:
