@@ -92,7 +92,7 @@ def test_a_batch_size_suits_the_picture_and_halves_with_guidance(model_file: Pat
     ] == [plain, 3]
 
 
-GUIDED = SamplingSettings("dpmpp", 4, 1.5, (8, 15))
+GUIDED = SamplingSettings("dpmpp", 4, 1.5, (8, 15), spacing=1.2)
 
 
 @pytest.fixture

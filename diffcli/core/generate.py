@@ -21,10 +21,12 @@ class SamplingSettings:
     Args:
         sampler: ``ddpm`` (ancestral), ``ddim``, ``dpmpp`` (DPM-Solver++(2M)) or ``dpmpp-sde`` (the
             same with noise added on the way).
-        steps: how many of the T timesteps are visited, evenly spaced.
+        steps: how many of the T timesteps are visited.
         guidance_scale: 1 is plain conditional, 0 unconditional.
         guidance_interval: the first and the last timestep at which guidance applies; at the
             others the scale is 1 (Kynkäänniemi et al. 2024).  All of them if absent.
+        spacing: 1 visits timesteps evenly; more, and steps are shorter where there is more
+            noise (see ``step_plan``).
 
     Raises:
         ValueError: if a field is out of range.
@@ -34,6 +36,7 @@ class SamplingSettings:
     steps: int = 16
     guidance_scale: float = 1.0
     guidance_interval: tuple[int, int] | None = None
+    spacing: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -45,6 +48,8 @@ class SamplingSettings:
         interval = self.guidance_interval
         if interval is not None and (len(interval) != 2 or not 0 <= interval[0] <= interval[1]):
             raise ValueError(f"a guidance interval is two timesteps, low-high, not {interval}")
+        if not 0.1 <= self.spacing <= 10:
+            raise ValueError(f"spacing must be in 0.1 .. 10, not {self.spacing:g}")
 
     def guidance_at(self, t: int) -> float:
         """The guidance scale at a timestep."""
@@ -118,10 +123,10 @@ def generate(
     )
     x = draw_noise()
     if beginning is None:
-        plan = step_plan(schedule.num_timesteps, settings.steps)
+        plan = step_plan(schedule.num_timesteps, settings.steps, settings.spacing)
     else:
         start = max(1, round(beginning.strength * schedule.num_timesteps))
-        plan = step_plan(start, min(settings.steps, start))
+        plan = step_plan(start, min(settings.steps, start), settings.spacing)
         first = torch.full((1,), plan[0][0], device=device)
         x, _ = schedule.add_noise(beginning.images.to(device), first, x)
 

@@ -176,8 +176,18 @@ def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:
     return list(zip(steps, [*steps[1:], -1], strict=True))
 
 
-def step_plan(num_timesteps: int, num_steps: int) -> list[tuple[int, int]]:
-    """Visit ``num_steps`` of ``num_timesteps`` timesteps, evenly spaced from T - 1 down.
+def step_plan(
+    num_timesteps: int, num_steps: int, spacing: float = 1.0
+) -> list[tuple[int, int]]:
+    """Visit ``num_steps`` of ``num_timesteps`` timesteps, from T - 1 down.
+
+    Step ``i`` starts ``floor(T * (i / N) ** spacing)`` below the first, or as close to that as
+    leaves a timestep of its own to every step: N = T visits them all.
+
+    Args:
+        num_timesteps: T.
+        num_steps: N.
+        spacing: 1 is even; more makes steps shorter where there is more noise.
 
     Returns:
         ``num_steps`` pairs ``(t, s)``: denoise from ``t`` to ``s``, ``s = -1`` meaning clean.
@@ -187,5 +197,10 @@ def step_plan(num_timesteps: int, num_steps: int) -> list[tuple[int, int]]:
     """
     if not 1 <= num_steps <= num_timesteps:
         raise ValueError(f"steps must be in 1 .. {num_timesteps}, not {num_steps}")
-    # Integer arithmetic: T - 1 - floor(i * T / N) is strictly decreasing for every N <= T.
-    return step_pairs(num_timesteps - 1 - i * num_timesteps // num_steps for i in range(num_steps))
+
+    def below_first(i: int) -> int:
+        # Far less than 1 / N is added, so that no rounding loses a timestep.
+        wanted = math.floor(num_timesteps * (i / num_steps) ** spacing + 1e-9)
+        return min(max(wanted, i), num_timesteps - num_steps + i)
+
+    return step_pairs(num_timesteps - 1 - below_first(i) for i in range(num_steps))

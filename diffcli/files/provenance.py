@@ -107,6 +107,8 @@ class Provenance:
         }
         if settings.guidance_interval:
             fields["CFG interval"] = "-".join(map(str, settings.guidance_interval))
+        if settings.spacing != 1:
+            fields["Spacing"] = f"{settings.spacing:g}"
         if request.strength is not None:
             fields["Denoising strength"] = f"{request.strength:g}"
         if request.per_label > 1:

@@ -41,9 +41,11 @@ RECIPES: dict[RecipeName, Recipe] = {
     "fast": Recipe(
         schedule=ScheduleConfig("cosine", 300),
         prediction_type="v_prediction",
-        # Of all tried with eight evaluations of the network, the best for a few minutes of
-        # training; half an hour wants less guidance: see tests/benchmarks/README.md.
-        sampling=SamplingSettings("dpmpp-sde", 7, guidance_scale=2.0, guidance_interval=(180, 240)),
+        # Of all tried with at most eight evaluations of the network, the best for a few minutes
+        # of training; half an hour wants less guidance: see tests/benchmarks/README.md.
+        sampling=SamplingSettings(
+            "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(180, 210), spacing=1.5
+        ),
         optimizer="muon",
         learning_rate=2e-3,
         # Where a digit's shape is decided, at somewhat more noise than signal.

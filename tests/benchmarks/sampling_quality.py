@@ -47,9 +47,11 @@ SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ipndm3": ipndm(3),
 }
 NOISY = ("ddpm", "dpmpp-sde")
+# The last is that of the recipe.
 PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], Plan]] = {
-    "uniform": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
+    "even": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
     "log-snr": log_snr_plan,
+    "spacing 1.5": lambda schedule, steps: step_plan(schedule.num_timesteps, steps, 1.5),
 }
 
 
@@ -66,7 +68,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw the table to this PNG")
     asked = parser.parse_args()
     model = diffcli.load(asked.model, asked.device)
-    ancestral = ("ddpm", "uniform", model.denoiser.schedule.num_timesteps)
+    ancestral = ("ddpm", "even", model.denoiser.schedule.num_timesteps)
     wanted = [
         (solver, placement, steps)
         for steps in asked.steps
@@ -175,10 +177,11 @@ def table(medians: dict[Combination, float], ancestral: float) -> str:
 
 
 def figure(medians: dict[Combination, float], ancestral: float) -> Chart:
-    """The distance against the number of steps, even in t as the program has them."""
+    """The distance against the number of steps, placed as the recipe has them."""
     solvers = list(dict.fromkeys(solver for solver, _, _ in medians))
     columns = sorted({steps for _, _, steps in medians})
-    curves = [[medians[solver, "uniform", steps] for steps in columns] for solver in solvers]
+    *_, placement = PLACEMENTS
+    curves = [[medians[solver, placement, steps] for steps in columns] for solver in solvers]
     chart = Chart(
         (900, 420),
         Scale(columns[0], columns[-1], whole=True),

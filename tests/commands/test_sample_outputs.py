@@ -10,7 +10,10 @@ import pytest
 from PIL import Image, ImageChops
 from torchvision.datasets import ImageFolder
 
+from diffcli.core.generate import SamplingSettings
+from diffcli.files.checkpoint import save_model
 from diffcli.files.provenance import read_provenance
+from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
 
 
@@ -131,6 +134,22 @@ class TestOutputs:
         assert "a.png exists and stays; writing a-1.png" in err
         out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
         assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
+
+    def test_the_spacing_of_the_model_is_told_and_kept(self, draw: Draw) -> None:
+        settings = SamplingSettings("dpmpp", 4, spacing=2.5)
+        save_model(
+            Path("other.safetensors"),
+            tiny.description(sampling=settings),
+            tiny.network().state_dict(),
+        )
+        draw("-l", "0", "-n", "1", "--seed", "1", "-o", "even.png")
+        spaced = ("--model", "other.safetensors", "-l", "0", "-n", "1", "--seed", "1")
+        draw(*spaced, "-o", "spaced.png")
+        assert read_provenance(Path("spaced.png")).request.settings == settings
+        with Image.open("spaced.png") as a, Image.open("even.png") as b:
+            assert a.info["parameters"].endswith(", Spacing: 2.5")
+            assert "Spacing" not in b.info["parameters"]
+            assert furthest(a.tobytes(), b.tobytes()) > 1
 
     def test_other_viewers_find_the_parameters(self, draw: Draw) -> None:
         draw("-l", "0,2", "-n", "2", "--seed", "9", "--guidance", "1.5", "-o", "a.png")

@@ -18,9 +18,14 @@ SETTINGS = [
     SamplingSettings("ddpm", 20),
     SamplingSettings("ddpm", 6),
     SamplingSettings("dpmpp-sde", 6),
+    SamplingSettings("dpmpp-sde", 6, spacing=1.5),
     SamplingSettings("dpmpp", 5, guidance_scale=2.5),
 ]
 CPU = torch.device("cpu")
+
+
+def short(settings: SamplingSettings) -> str:
+    return f"{settings.sampler}-{settings.guidance_scale:g}-{settings.spacing:g}"
 
 
 def draw(labels: Sequence[int], seeds: Sequence[int], settings: SamplingSettings) -> list[Step]:
@@ -58,7 +63,7 @@ def test_global_random_numbers_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+    "settings", SETTINGS, ids=short
 )
 def test_an_image_is_the_same_in_every_batch(settings: SamplingSettings) -> None:
     labels, seeds = [0, 1, 2, 0, 1, 2, 3], range(100, 107)
@@ -70,7 +75,7 @@ def test_an_image_is_the_same_in_every_batch(settings: SamplingSettings) -> None
 
 
 @pytest.mark.parametrize(
-    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+    "settings", SETTINGS, ids=short
 )
 def test_drawing_again_is_drawing_the_same(settings: SamplingSettings) -> None:
     first, second = draw([0, 1], [7, 8], settings), draw([0, 1], [7, 8], settings)
@@ -78,7 +83,7 @@ def test_drawing_again_is_drawing_the_same(settings: SamplingSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+    "settings", SETTINGS, ids=short
 )
 def test_seed_and_label_both_matter(settings: SamplingSettings) -> None:
     one, other_seed, other_label = (
@@ -89,13 +94,13 @@ def test_seed_and_label_both_matter(settings: SamplingSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", SETTINGS, ids=lambda settings: f"{settings.sampler}-{settings.guidance_scale}"
+    "settings", SETTINGS, ids=short
 )
 def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
     settings: SamplingSettings,
 ) -> None:
     steps = draw([0, 1], [1, 2], settings)
-    assert [(step.t, step.s) for step in steps] == step_plan(20, settings.steps)
+    assert [(step.t, step.s) for step in steps] == step_plan(20, settings.steps, settings.spacing)
     assert all(step.x.shape == step.x0.shape == (2, 1, 8, 8) for step in steps)
     assert all(step.x0.abs().max() <= 1 for step in steps)
     assert steps[-1].x.abs().max() <= 1 + 1e-5

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -216,25 +217,46 @@ def assert_is_a_plan(plan: list[tuple[int, int]], num_timesteps: int, num_steps:
     assert timesteps[0] == num_timesteps - 1
     assert all(t > s for t, s in plan)
     assert [s for _, s in plan] == [*timesteps[1:], -1]
-    gaps = {t - s for t, s in plan}
-    assert max(gaps) - min(gaps) <= 1
 
 
 @pytest.mark.parametrize("num_timesteps", [1, 2, 3, 7, 299, 300, 301])
 def test_every_number_of_steps_has_its_plan(num_timesteps: int) -> None:
     for num_steps in range(1, num_timesteps + 1):
-        assert_is_a_plan(step_plan(num_timesteps, num_steps), num_timesteps, num_steps)
+        plan = step_plan(num_timesteps, num_steps)
+        assert_is_a_plan(plan, num_timesteps, num_steps)
+        assert plan[-1][0] == num_timesteps - 1 - (num_steps - 1) * num_timesteps // num_steps
+        gaps = {t - s for t, s in plan}
+        assert max(gaps) - min(gaps) <= 1
 
 
 @given(st.data())
 def test_every_plan_of_every_length(data: st.DataObject) -> None:
     num_timesteps = data.draw(st.integers(1, 5000))
     num_steps = data.draw(st.integers(1, num_timesteps))
-    assert_is_a_plan(step_plan(num_timesteps, num_steps), num_timesteps, num_steps)
+    spacing = data.draw(st.floats(0.1, 10))
+    plan = step_plan(num_timesteps, num_steps, spacing)
+    assert_is_a_plan(plan, num_timesteps, num_steps)
+    gaps = [t - s for t, s in plan]
+    if spacing >= 1:  # to rounding, each is at least as long as the one before
+        assert all(later >= earlier - 1 for earlier, later in pairwise(gaps))
+    else:
+        assert all(later <= earlier + 1 for earlier, later in pairwise(gaps))
 
 
-def test_the_full_plan_visits_every_timestep() -> None:
-    assert step_plan(300, 300) == [(t, t - 1) for t in range(299, -1, -1)]
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("num_steps", [1, 2, 5, 16])
+def test_steps_start_at_powers_of_their_share(num_steps: int, spacing: float) -> None:
+    """With T so large that nothing has to make room."""
+    total = 10_000
+    for i, (t, _) in enumerate(step_plan(total, num_steps, spacing)):
+        square = Fraction(i, num_steps) ** int(2 * spacing) * total**2  # without rounding
+        below = total - 1 - t
+        assert below**2 <= square < (below + 1) ** 2
+
+
+@pytest.mark.parametrize("spacing", [0.3, 1.5, 10.0])
+def test_the_full_plan_visits_every_timestep(spacing: float) -> None:
+    assert step_plan(300, 300, spacing) == [(t, t - 1) for t in range(299, -1, -1)]
 
 
 @pytest.mark.parametrize("num_steps", [-1, 0, 301])

@@ -62,8 +62,11 @@ def test_a_beginning_enters_at_the_share_of_timesteps_that_strength_says() -> No
         {"guidance_interval": (5, 4)},
         {"guidance_interval": (-1, 4)},
         {"guidance_interval": (1, 2, 3)},
+        {"spacing": 0.0},
+        {"spacing": 10.5},
+        {"spacing": float("nan")},
     ],
 )
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"steps|guidance"):
+    with pytest.raises(ValueError, match=r"steps|guidance|spacing"):
         replace(SETTINGS, **fields)
