@@ -176,9 +176,7 @@ def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:
     return list(zip(steps, [*steps[1:], -1], strict=True))
 
 
-def step_plan(
-    num_timesteps: int, num_steps: int, spacing: float = 1.0
-) -> list[tuple[int, int]]:
+def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> list[tuple[int, int]]:
     """Visit ``num_steps`` of ``num_timesteps`` timesteps, from T - 1 down.
 
     Step ``i`` starts ``floor(T * (i / N) ** spacing)`` below the first, or as close to that as

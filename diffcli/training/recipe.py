@@ -44,7 +44,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         # Of all tried with at most eight evaluations of the network, the best for a few minutes
         # of training; half an hour wants less guidance: see tests/benchmarks/README.md.
         sampling=SamplingSettings(
-            "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(180, 210), spacing=1.5
+            "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(220, 260), spacing=1.5
         ),
         optimizer="muon",
         learning_rate=2e-3,

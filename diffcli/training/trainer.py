@@ -203,9 +203,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
-def _make_optimizers(
-    network: nn.Module, recipe: Recipe, half: bool
-) -> list[torch.optim.Optimizer]:
+def _make_optimizers(network: nn.Module, recipe: Recipe, half: bool) -> list[torch.optim.Optimizer]:
     rate = recipe.learning_rate
     if recipe.optimizer == "adam":
         adam = torch.optim.Adam(network.parameters(), rate, fused=True)

@@ -62,9 +62,7 @@ def test_global_random_numbers_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    "settings", SETTINGS, ids=short
-)
+@pytest.mark.parametrize("settings", SETTINGS, ids=short)
 def test_an_image_is_the_same_in_every_batch(settings: SamplingSettings) -> None:
     labels, seeds = [0, 1, 2, 0, 1, 2, 3], range(100, 107)
     together = pixels(labels, seeds, settings)
@@ -74,17 +72,13 @@ def test_an_image_is_the_same_in_every_batch(settings: SamplingSettings) -> None
             assert furthest(pixels(labels[part], seeds[part], settings), together[part]) <= 1
 
 
-@pytest.mark.parametrize(
-    "settings", SETTINGS, ids=short
-)
+@pytest.mark.parametrize("settings", SETTINGS, ids=short)
 def test_drawing_again_is_drawing_the_same(settings: SamplingSettings) -> None:
     first, second = draw([0, 1], [7, 8], settings), draw([0, 1], [7, 8], settings)
     assert torch.equal(first[-1].x, second[-1].x)
 
 
-@pytest.mark.parametrize(
-    "settings", SETTINGS, ids=short
-)
+@pytest.mark.parametrize("settings", SETTINGS, ids=short)
 def test_seed_and_label_both_matter(settings: SamplingSettings) -> None:
     one, other_seed, other_label = (
         pixels([label], [seed], settings) for label, seed in ((0, 1), (0, 2), (1, 1))
@@ -93,9 +87,7 @@ def test_seed_and_label_both_matter(settings: SamplingSettings) -> None:
     assert furthest(one, other_label) > 1
 
 
-@pytest.mark.parametrize(
-    "settings", SETTINGS, ids=short
-)
+@pytest.mark.parametrize("settings", SETTINGS, ids=short)
 def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
     settings: SamplingSettings,
 ) -> None:
