@@ -73,8 +73,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         half: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-        self._half = half
+        super().__init__(params, {"lr": lr, "momentum": momentum, "half": half})
         for group in self.param_groups:
             for param in group["params"]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
@@ -97,10 +96,10 @@ class Muon(torch.optim.Optimizer):
                 if param.grad is not None:
                     by_shape.setdefault(param.shape, []).append(param)
             for params in by_shape.values():
-                self._update(params, group["lr"], group["momentum"])
+                self._update(params, group["lr"], group["momentum"], group["half"])
         return loss
 
-    def _update(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
+    def _update(self, params: list[nn.Parameter], lr: float, momentum: float, half: bool) -> None:
         grads = [param.grad for param in params if param.grad is not None]
         buffers: list[Tensor] = [self.state[param]["momentum_buffer"] for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
@@ -108,7 +107,7 @@ class Muon(torch.optim.Optimizer):
         # Columns in the order of channels-last memory: the order does not matter, copying does.
         matrices = torch.stack([update.movedim(1, -1).flatten(1) for update in updates])
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        for param, matrix in zip(params, orthogonalize(matrices, self._half), strict=True):
+        for param, matrix in zip(params, orthogonalize(matrices, half), strict=True):
             rows, columns, *kernel = param.shape
             direction = matrix.view(rows, *kernel, columns).movedim(-1, 1)
             param.add_(direction, alpha=-lr * scale)

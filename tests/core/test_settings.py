@@ -52,6 +52,13 @@ def test_a_beginning_enters_at_the_share_of_timesteps_that_strength_says() -> No
         assert (way[0].t, len(way), way[-1].s) == (first, steps, -1)
 
 
+def test_a_beginning_is_followed_with_the_same_spacing() -> None:
+    beginning = Beginning(torch.zeros(1, 1, 8, 8), 0.75)
+    settings = replace(SETTINGS, spacing=2.0)
+    way = list(generate(DENOISER, LABELS, SEEDS, settings, beginning))
+    assert [step.t for step in way] == [14, 13, 11, 6]
+
+
 @pytest.mark.parametrize(
     "fields",
     [

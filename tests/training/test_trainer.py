@@ -10,6 +10,7 @@ from diffcli.core.generate import generate
 from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distribution import World
+from diffcli.training.optim import Muon
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
 from diffcli.training.timesteps import TimestepDensity
 from diffcli.training.trainer import Trainer, batch_index, derived_seed
@@ -42,6 +43,17 @@ def make_trainer(
 
 def weights(trainer: Trainer) -> Tensor:
     return torch.cat([param.detach().flatten() for param in trainer.denoiser.network.parameters()])
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_muon_rounds_where_half_precision_is_native(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffcli.training.trainer.has_native_bfloat16", lambda device: native)
+    trainer = make_trainer()
+    muon = next(o for o in trainer.optimizers if isinstance(o, Muon))
+    assert trainer.half_precision is native
+    assert [group["half"] for group in muon.param_groups] == [native]
 
 
 class Eavesdropper:
