@@ -11,16 +11,15 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.lib import format as npy
 from torch import Tensor
 
 from diffcli.errors import DiffcliError
 from diffcli.files.atomic import write_atomically
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # A few hundred bytes of archive can claim to hold any amount; this much is believed.
 _MAX_BYTES = 4 << 30
@@ -51,8 +50,6 @@ def save_npz(
     Raises:
         OSError: if the file cannot be written; what was there before then still is.
     """
-    import numpy as np  # noqa: PLC0415 - comes with torchvision, and only this needs it
-
     grey = images.shape[1] == 1
     arrays = {
         "images": (images[:, 0] if grey else images.permute(0, 2, 3, 1)).contiguous().numpy(),
@@ -109,14 +106,12 @@ def load_npz(path: Path) -> PictureArrays:
     )
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> "np.ndarray":
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array, once its header is found to promise no more than the archive holds.
 
     Raises:
         ValueError: if there is none, or it is too large, or not one of plain numbers.
     """
-    from numpy.lib import format as npy  # noqa: PLC0415 - only npz files need it
-
     try:
         member = archive.getinfo(f"{name}.npy")
     except KeyError:

@@ -7,10 +7,19 @@ import json
 import os
 import reprlib
 import sys
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from diffcli.errors import DiffcliError
 
@@ -19,7 +28,14 @@ FORMAT_VERSION = 1
 _MAX_HEADER = 4 << 20
 _MAX_DEPTH = 32
 
-T = TypeVar("T")
+
+class _Dataclass(Protocol):
+    """What all dataclasses have in common."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=_Dataclass)
 
 
 class FileKind(NamedTuple):
@@ -138,8 +154,7 @@ def decode(cls: type[T], document: Any) -> T:
     if not isinstance(document, dict):
         raise ValueError(f"{cls.__name__} is no JSON object")
     hints = get_type_hints(cls)
-    # There is no way to say of a type variable that it stands for dataclasses.
-    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(cls)}
     if unknown := sorted(set(document) - set(known)):
         raise ValueError(f"{cls.__name__} has an unknown field {reprlib.repr(unknown[0])}")
     values = {}

@@ -55,7 +55,7 @@ def fitted(picture: Image.Image, channels: int, height: int, width: int) -> Imag
 
 def from_pillow(picture: Image.Image) -> "Tensor":
     """A picture of mode ``L`` or ``RGB`` as uint8 ``(1 or 3, H, W)``."""
-    import torch  # noqa: PLC0415 - charts are written without
+    import torch  # noqa: PLC0415 - a chart is drawn and saved without it
 
     content = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return content.view(picture.height, picture.width, -1).permute(2, 0, 1)

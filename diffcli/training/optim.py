@@ -1,6 +1,7 @@
 """The optimizers: Muon for the matrices inside the network, AdamW for everything else."""
 
 from collections.abc import Callable, Iterable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +79,14 @@ class Muon(torch.optim.Optimizer):
             for param in group["params"]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
 
-    # The base class overloads this method, with and without a closure; one body serves both.
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update every weight that has a gradient.
 
         Args:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -137,10 +138,10 @@ def kill_fifty_times(pictures: str) -> None:
     """Fork, train, kill: forking spares each life the loading of everything."""
     import torch
 
-    import diffcli.data.sources
-    import diffcli.training.plan
-    import diffcli.training.setup  # noqa: F401 - loaded here for the children
     from diffcli.commands.app import app
+
+    for name in ("data.sources", "training.plan", "training.setup"):
+        import_module(f"diffcli.{name}")
 
     torch.set_num_threads(1)
     random.seed(0)
