@@ -15,11 +15,23 @@ class LabelledImages:
         images: uint8 ``(N, C, H, W)``.
         labels: int64 ``(N,)`` in ``0 .. len(class_names) - 1``.
         class_names: what the labels mean.
+
+    Raises:
+        ValueError: if the labels are not one per image, or not of those classes.
     """
 
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels")
+        if len(self) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
+            raise ValueError(
+                f"labels are {self.labels.min()} .. {self.labels.max()}, "
+                f"of {len(self.class_names)} classes"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

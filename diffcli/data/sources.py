@@ -1,6 +1,5 @@
 """Data sets by name or path."""
 
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +94,11 @@ def _hold_out(data: LabelledImages) -> Splits:
 def _fetch(name: str, folder: Path) -> Splits:
     try:
         return _FETCHERS[name](folder)
-    except (OSError, RuntimeError, tarfile.TarError) as error:
+    except Exception as error:  # of damaged files, torchvision merely asserts what they are not
+        files, place = _FILES[name]
         raise DiffcliError(
-            f"cannot fetch {name} ({error}); try again with a network, or put "
-            f"{_FILES[name]} under {folder}"
+            f"cannot get {name} ({str(error) or type(error).__name__}); with a network, remove "
+            f"{folder / place} and try again; without one, put {files} into it"
         ) from error
 
 
@@ -167,9 +167,12 @@ _FETCHERS: dict[str, Callable[[Path], Splits]] = {
 
 # What to put where when there is no network, relative to the data folder.
 _FILES = {
-    "fashion-mnist": "its four *-ubyte.gz files, unpacked, into FashionMNIST/raw",
-    "kmnist": "its four *-ubyte.gz files, unpacked, into KMNIST/raw",
-    "emnist-letters": "the emnist-letters-*-ubyte files of its gzip.zip into EMNIST/raw",
-    "emnist-balanced": "the emnist-balanced-*-ubyte files of its gzip.zip into EMNIST/raw",
-    "cifar10": "the unpacked cifar-10-binary.tar.gz into cifar-10-batches-bin",
+    "fashion-mnist": ("its four *-ubyte.gz files, unpacked,", "FashionMNIST/raw"),
+    "kmnist": ("its four *-ubyte.gz files, unpacked,", "KMNIST/raw"),
+    "emnist-letters": ("the emnist-letters-*-ubyte files of its gzip.zip, unpacked,", "EMNIST/raw"),
+    "emnist-balanced": (
+        "the emnist-balanced-*-ubyte files of its gzip.zip, unpacked,",
+        "EMNIST/raw",
+    ),
+    "cifar10": ("the *.bin files of cifar-10-binary.tar.gz", "cifar-10-batches-bin"),
 }
