@@ -57,7 +57,7 @@ class _Display:
         if self._bar:
             self._bar.update(self._task, completed=share, description=text)
         elif not self._quiet and (
-            share >= 1 or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES
+            share in (0, 1) or time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES
         ):
             self._last_line = time.monotonic()
             _say(f"{share:4.0%}  {text}")
@@ -66,9 +66,9 @@ class _Display:
 class ReadingDisplay(_Display):
     """Tells how far the reading of a folder of pictures is."""
 
-    def show(self, done: int, total: int) -> None:
-        """Show how many pictures of how many are read."""
-        self._show(done / total, f"{done} of {total} pictures read")
+    def show(self, done: int, total: int, size: int) -> None:
+        """Show how many pictures of how many are read, and how many bytes all of them take."""
+        self._show(done / total, f"{done:,} of {total:,} pictures, {size / 1e6:.1f} MB in memory")
 
     def report(self, unreadable: Sequence["Unreadable"]) -> None:
         """List the files that were left out."""
@@ -126,7 +126,7 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in asdict(config).items():
         if value is not None:
-            source = sources.get("max_time" if name == "max_seconds" else name, "default")
+            source = sources.get(name, "default")
             table.add_row(name.replace("_", " "), str(value), source.replace("commandline", "flag"))
     table.add_section()
     table.add_row("parameters", f"{plan.parameters:,}")

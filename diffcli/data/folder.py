@@ -18,8 +18,8 @@ from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 _MOST_UNREADABLE = 0.1
 _SHARE_OF_MEMORY = 0.5
 
-OnProgress = Callable[[int, int], None]
-"""Called with how many pictures are read and how many there are."""
+OnProgress = Callable[[int, int, int], None]
+"""Called with how many pictures are read, of how many, and the bytes that all of them take."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def load_folder(
     Args:
         folder: where the pictures are.
         size: ``(height, width)`` in pixels; if absent, that of the pictures, if they agree.
-        on_progress: told now and then how far the reading is.
+        on_progress: told before the first picture is read, and after each.
 
     Returns:
         The data set, and the files that were left out because they cannot be read.
@@ -63,7 +63,10 @@ def load_folder(
         ]
         height, width = size or _common_size(folder, [probe for *_, probe in kept])
         channels = 1 if all(probe.grey for *_, probe in kept) else 3
-        _refuse_too_large(len(kept) * channels * height * width)
+        size_in_memory = len(kept) * channels * height * width
+        _refuse_too_large(size_in_memory)
+        if on_progress:
+            on_progress(0, len(kept), size_in_memory)
 
         def read(item: tuple[Path, int, _Probe]) -> Tensor | Unreadable:
             return _read(item[0], (height, width), channels)
@@ -77,7 +80,7 @@ def load_folder(
             else:
                 images[index] = picture
             if on_progress:
-                on_progress(index + 1, len(kept))
+                on_progress(index + 1, len(kept), size_in_memory)
     _refuse_too_many(unreadable, len(files))
     labels = torch.tensor([label for _, label, _ in kept])
     if not good.all():
