@@ -108,9 +108,13 @@ def train(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_HOW)
     ] = "auto",
-    compile_network: Annotated[
+    compiled: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the network (GPU).", rich_help_panel=_HOW),
+        typer.Option(
+            "--compile",
+            help="Compile the network first, for faster steps; up to a minute.",
+            rich_help_panel=_HOW,
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
@@ -131,6 +135,8 @@ def train(
     if run and not resume:
         raise UsageError(f"to go on with {run}, add --resume; a new run is named by --name {run}")
     found = {option: context.get_parameter_source(option) for option in context.params}
+    sources = {option: source.name.lower() for option, source in found.items() if source}
+    sources["max_seconds"] = sources["max_time"]  # as the configuration calls it
     start_or_resume(
         Request(
             run=run,
@@ -147,11 +153,11 @@ def train(
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            compiled=compiled,
         ),
-        sources={option: source.name.lower() for option, source in found.items() if source},
+        sources=sources,
         device=device,
         data_dir=data_dir,
-        compile_network=compile_network,
         dry_run=dry_run,
         quiet=quiet,
         json_output=json_output,

@@ -1,7 +1,9 @@
 """What ``diffcli train`` does: from its options to a run, and through it."""
 
 import json
+import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from diffcli.errors import UsageError
 if TYPE_CHECKING:
     from diffcli.training.config import RunConfig
     from diffcli.training.recipe import RecipeName
+    from diffcli.training.trainer import Trainer
 
 _DEFAULT_EPOCHS = 10.0
 _MOST_EPOCHS = 1_000_000
@@ -45,6 +48,7 @@ class Request:
     batch_size: int
     learning_rate: float | None
     seed: int
+    compiled: bool
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not 0 < self.epochs <= _MOST_EPOCHS:
@@ -61,7 +65,6 @@ def start_or_resume(
     sources: dict[str, str],
     device: str,
     data_dir: Path | None,
-    compile_network: bool,
     dry_run: bool,
     quiet: bool,
     json_output: bool,
@@ -70,10 +73,9 @@ def start_or_resume(
 
     Args:
         request: which run.
-        sources: where each option's value comes from: commandline, environment or default.
+        sources: where each setting comes from: commandline, environment or default.
         device: the name of the device.
         data_dir: where fetched data sets are kept.
-        compile_network: whether to compile the network.
         dry_run: whether to stop before training.
         quiet: whether to show errors only.
         json_output: whether to print the summary of the run instead of its folder.
@@ -108,6 +110,8 @@ def start_or_resume(
         description = describe(config, dataset.train)
         if dry_run or not quiet:
             trial = make_trainer(config, description, dataset.train, where, World())
+            if config.compiled:
+                _compile(trial)
             show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
         if dry_run:
             return
@@ -118,8 +122,9 @@ def start_or_resume(
             elif world.leads:
                 create_folder(folder, config, request.overwrite)
             run = make_run(folder, config, description, dataset, where, world)
-            if compile_network:
-                run.trainer.compile()
+            if config.compiled:
+                with suppress(RuntimeError):  # a failure was told of, unless all is quiet
+                    run.trainer.compile()
             if request.resume:
                 run.resume()
             with TrainingDisplay(quiet) as display:
@@ -135,6 +140,18 @@ def start_or_resume(
         if world.leads:
             _draw_losses(folder)
             print(json.dumps(run.summary()) if json_output else folder)
+
+
+def _compile(trial: "Trainer") -> None:
+    """Compile, or say why not; what is compiled serves every trainer of the same network."""
+    print("compiling the network, up to a minute the first time", file=sys.stderr)
+    # Torch's own remarks are about machines and missing GPUs, not about this run.
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        trial.compile()
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        print(f"it cannot be compiled, and runs as it is: {reason}", file=sys.stderr)
 
 
 def _new_folder(name: str | None) -> Path:
@@ -172,6 +189,7 @@ def _new_config(request: Request) -> "RunConfig":
         recipe=request.recipe,
         batch_size=request.batch_size,
         seed=request.seed,
+        compiled=request.compiled,
         learning_rate=request.learning_rate,
         epochs=_DEFAULT_EPOCHS if unlimited else request.epochs,
         max_steps=request.max_steps,
@@ -191,10 +209,12 @@ def _resumed_config(folder: Path, request: Request, sources: dict[str, str]) -> 
             )
     config = load_config(folder)
     limits = {limit: getattr(request, limit) for limit in _LIMITS}
-    limited = any(limit is not None for limit in limits.values())
-    own = _FIXED if limited else [field.name for field in fields(config)]
+    changed = limits if any(limit is not None for limit in limits.values()) else {}
+    if request.compiled:
+        changed["compiled"] = True
+    own = (field.name for field in fields(config) if field.name not in changed)
     sources.update(dict.fromkeys(own, "file"))
-    return replace(config, **limits) if limited else config
+    return replace(config, **changed)
 
 
 def _draw_losses(folder: Path) -> None:

@@ -17,6 +17,7 @@ class RunConfig:
         recipe: name of the recipe.
         batch_size: images per step, over all processes.
         seed: of the initialisation, the order, the noise and everything else drawn.
+        compiled: compile the network, which makes steps faster and rounds otherwise.
         learning_rate: that of the recipe if absent.
         epochs: see ``budget``.
         max_steps: see ``budget``.
@@ -32,6 +33,7 @@ class RunConfig:
     recipe: RecipeName = "fast"
     batch_size: int = 64
     seed: int = 0
+    compiled: bool = False
     learning_rate: float | None = None
     epochs: float | None = None
     max_steps: int | None = None

@@ -91,9 +91,19 @@ class Trainer:
         return self.steps_done * self.config.batch_size
 
     def compile(self) -> None:
-        """Compile the network's forward pass; where no compiler is found, run it as it is."""
-        torch._dynamo.config.suppress_errors = True
+        """Compile the network's forward and backward pass.
+
+        Raises:
+            RuntimeError: if that fails, for want of a compiler; the network runs as it is then.
+        """
         self.denoiser.network.compile()
+        try:
+            self._loss().backward()
+        except RuntimeError:
+            torch.compiler.set_stance("force_eager")
+            raise
+        finally:
+            self.denoiser.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next steps depend on, by name; ``steps_done`` is the rest."""

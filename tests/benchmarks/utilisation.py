@@ -1,7 +1,8 @@
 """How much of what the processor can do does training get?
 
-The floating point operations per second of whole training steps of the default model, over
-those of the model's own largest convolution, forward and backward, alternately in one process:
+The floating point operations per second of whole training steps of the default model, as they
+are and compiled, over those of the model's own largest convolution, forward and backward,
+alternately in one process:
 
     python -m tests.benchmarks.utilisation
 """
@@ -35,6 +36,11 @@ def rate(work: Callable[[], object], flops: float) -> float:
     return count * flops / elapsed
 
 
+def ratios(numerators: list[float], denominators: list[float]) -> list[float]:
+    """Round by round, so that what slows both cancels."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
 def largest_convolution(network: nn.Module, shapes: dict[str, torch.Size]) -> tuple[nn.Conv2d, int]:
     """The convolution with the most operations per image, and how many."""
     costs = {
@@ -53,7 +59,10 @@ def main() -> None:
     config = RunConfig(max_steps=1)
     data = load_mnist("test")
     description = describe(config, data)
-    trainer = make_trainer(config, description, data, torch.device("cpu"), World())
+    trainer, compiled = (
+        make_trainer(config, description, data, torch.device("cpu"), World()) for _ in range(2)
+    )
+    compiled.compile()
     network = trainer.denoiser.network
 
     shapes: dict[str, torch.Size] = {}
@@ -81,21 +90,22 @@ def main() -> None:
 
     step_flops = FORWARD_AND_BACKWARD * config.batch_size * count_flops(description.build())
     convolution_flops = FORWARD_AND_BACKWARD * config.batch_size * flops
-    shares, steps, peaks = [], [], []
+    peaks, steps, faster_steps = [], [], []
     for _ in range(ROUNDS):
-        peak = rate(lambda: alone(images).backward(gradient), convolution_flops)
-        step = rate(lambda: trainer.step(0.0), step_flops)
-        shares.append(step / peak)
-        steps.append(step)
-        peaks.append(peak)
+        peaks.append(rate(lambda: alone(images).backward(gradient), convolution_flops))
+        steps.append(rate(lambda: trainer.step(0.0), step_flops))
+        faster_steps.append(rate(lambda: compiled.step(0.0), step_flops))
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
         f"{dtype}, batches of {config.batch_size}"
     )
     for title, values, unit in (
-        ("training step", steps, 1e9),
         ("largest convolution", peaks, 1e9),
-        ("utilisation", shares, 1.0),
+        ("training step", steps, 1e9),
+        ("utilisation", ratios(steps, peaks), 1.0),
+        ("compiled step", faster_steps, 1e9),
+        ("utilisation", ratios(faster_steps, peaks), 1.0),
+        ("compiled over plain", ratios(faster_steps, steps), 1.0),
     ):
         print(
             f"{title:20} median {statistics.median(values) / unit:8.2f}   "

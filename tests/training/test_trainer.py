@@ -1,9 +1,11 @@
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
@@ -54,6 +56,21 @@ def test_muon_rounds_where_half_precision_is_native(
     muon = next(o for o in trainer.optimizers if isinstance(o, Muon))
     assert trainer.half_precision is native
     assert [group["half"] for group in muon.param_groups] == [native]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
+def test_a_compiled_network_learns_the_same() -> None:
+    plain, compiled, another = make_trainer(), make_trainer(), make_trainer()
+    before = counters["stats"]["unique_graphs"]
+    compiled.compile()
+    assert counters["stats"]["unique_graphs"] == before + 1
+    assert torch.equal(weights(compiled), weights(plain))  # compiling is no step
+    another.compile()
+    for _ in range(3):
+        expected = float(plain.step(0.0))
+        for trainer in (compiled, another):
+            assert float(trainer.step(0.0)) == pytest.approx(expected, rel=1e-3)
+    assert counters["stats"]["unique_graphs"] == before + 1  # one serves all of its kind
 
 
 class Eavesdropper:

@@ -1,0 +1,91 @@
+"""What ``diffcli train`` says before it starts."""
+
+import re
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import Command
+from tests.training.pictures import tiny_digits, write_folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), tiny_digits(20))
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {
+        name: tensor.numpy().tobytes()
+        for name, tensor in load_file(run / "model.safetensors").items()
+    }
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The table: what stands after the name of each setting."""
+    cells = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
+    return {name: rest for name, *rest in cells}
+
+
+def test_a_dry_run_says_all_and_does_nothing(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "2m", "--epochs", "100000")
+    done = diffcli("train", "--dry-run", *options)
+    assert (done.code, done.out) == (0, "")
+    assert not list(tmp_path.iterdir())
+    said = rows(done.err)
+    assert said["batch size"] == ["4", "flag"]
+    assert said["max seconds"] == ["120.0", "flag"]
+    assert said["seed"] == ["0", "default"]
+    assert said["expected to take"] == ["2:00"]
+    assert "warning" not in done.err
+    for name in ("parameters", "FLOPs per image", "alpha_bar at the end", "speed"):
+        assert said[name]
+
+
+def test_the_classic_schedule_is_warned_of(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = diffcli("train", "--dry-run", "--recipe", "ddpm", "--data", pictures)
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "--recipe fast" in done.err
+
+
+def test_settings_of_a_resumed_run_are_those_of_its_file(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "1s", "--name", "a")
+    assert diffcli("train", "--quiet", *options).code == 0
+    again = rows(diffcli("train", "--resume", "a", "--dry-run").err)
+    assert again["batch size"] == ["4", "file"]
+    assert again["seed"] == ["0", "file"]
+    assert again["max seconds"] == ["1.0", "file"]
+    longer = rows(diffcli("train", "--resume", "a", "--max-time", "9s", "--dry-run").err)
+    assert longer["batch size"] == ["4", "file"]
+    assert longer["max seconds"] == ["9.0", "flag"]
+
+
+def test_without_a_compiler_it_says_so_and_trains_as_ever(
+    diffcli_process: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    options = ("--data", pictures, "--batch-size", "4", "--max-steps", "3", "--device", "cpu")
+    plain = diffcli_process("train", "--name", "plain", *options, cwd=tmp_path)
+    tried = diffcli_process("train", "--name", "tried", "--compile", *options, cwd=tmp_path)
+    assert (plain.code, tried.code) == (0, 0), tried.err
+    reasons = [line for line in tried.err.splitlines() if "cannot be compiled" in line]
+    assert len(reasons) == 1
+    assert "no-such-compiler" in reasons[0]
+    assert "Traceback" not in tried.err
+    assert len(tried.err.splitlines()) == len(plain.err.splitlines()) + 2
+    assert weights(tmp_path / "runs" / "tried") == weights(tmp_path / "runs" / "plain")
+
+    again = diffcli_process("train", "--resume", "tried", "--dry-run", cwd=tmp_path)
+    assert rows(again.err)["compiled"] == ["True", "file"]
