@@ -1,4 +1,4 @@
-"""The optimizers: Muon for the matrices inside the network, AdamW for everything else."""
+"""The optimizers: Muon for the matrices inside the network, Adam for everything else."""
 
 from collections.abc import Callable, Iterable
 from typing import overload

@@ -19,7 +19,7 @@ class Recipe:
         schedule: the diffusion process.
         prediction_type: what the network learns to predict.
         sampling: the sampler that suits it.
-        optimizer: ``muon`` (Muon for matrices, AdamW for the rest) or ``adam``.
+        optimizer: ``muon`` (Muon for matrices, Adam for the rest) or ``adam``.
         learning_rate: of Adam; Muon's is derived from it.
         timesteps: how often each is trained on.
         stratified: spread the timesteps of a batch evenly instead of drawing each alone.

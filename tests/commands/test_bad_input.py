@@ -17,6 +17,17 @@ from tests.conftest import Command
 
 USAGE, FAILURE = 2, 1
 
+RUNS = {
+    "cut": '{"batch_size": 4',
+    "list": "[]",
+    "unknown": '{"batch_sizes": 4}',
+    "nothing": '{"batch_size": 0}',
+    "flat": '{"image_size": [8]}',
+    "still": '{"learning_rate": -1.0}',
+    "deep": "[" * 100_000,
+}
+"""Configurations of runs that cannot be."""
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -37,6 +48,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("folder.png").mkdir()
     Path("runs").mkdir()
     (Path("runs") / "taken").mkdir()
+    for name, content in RUNS.items():
+        (Path("broken") / name).mkdir(parents=True)
+        (Path("broken") / name / "config.json").write_text(content)
     return tmp_path
 
 
@@ -134,6 +148,7 @@ FAILURES = [
     ("noise-demo truncated.png", ["truncated.png", "picture"]),
     ("noise-demo folder.png", ["folder.png"]),
     ("noise-demo good.safetensors", ["good.safetensors", "picture"]),
+    *((f"train --resume broken/{name}", [f"broken/{name}", "config.json"]) for name in RUNS),
 ]
 
 

@@ -76,6 +76,9 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, recipe: str) -> None:
     side = SIDE[recipe]
     with Image.open(run / "samples.png") as grid:
         assert grid.size == (2 + 8 * (side + 2), 2 + 10 * (side + 2))
+    with Image.open(run / "loss.png") as chart:
+        assert chart.mode == "RGB"
+        assert len(set(chart.convert("L").tobytes())) > 10  # two curves, their names, a grid
     assert not [path.name for path in folder.rglob("*") if path.name.startswith(".")]
 
 

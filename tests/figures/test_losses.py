@@ -1,0 +1,57 @@
+from PIL import Image
+
+from diffcli.drawing.colours import SERIES, Colour
+from diffcli.figures.losses import loss_chart
+from diffcli.training.metrics import Metrics
+
+
+def record(step: int, loss: float, held_out: float | None = None) -> Metrics:
+    quarters = None if held_out is None else (2 * held_out, *(held_out,) * 2, held_out / 2)
+    return Metrics(step, 0, 64 * step, loss, held_out, quarters)
+
+
+def falling(count: int = 50) -> list[Metrics]:
+    """Losses from 1 to a twentieth, held-out ones at every tenth record."""
+    return [
+        record(50 * n, 1 / n + 0.05, 1 / n + 0.05 if n % 10 == 0 else None)
+        for n in range(1, count + 1)
+    ]
+
+
+def places(picture: Image.Image, colour: Colour) -> list[tuple[int, int]]:
+    """Where the colour stands below the legend, from left to right."""
+    return [
+        (x, y)
+        for x in range(picture.width)
+        for y in range(picture.height // 5, picture.height)
+        if picture.getpixel((x, y)) == colour
+    ]
+
+
+def test_a_falling_loss_falls() -> None:
+    chart = loss_chart([record(n, 1.0, 1 - n / 20) for n in range(1, 20)])
+    upper = chart.crop((0, 0, chart.width, chart.height // 2))
+    (first_x, first_y), *_, (last_x, last_y) = places(upper, SERIES[0])
+    assert last_x - first_x > 0.8 * chart.width
+    assert last_y - first_y > 0.4 * upper.height
+
+
+def test_quarters_are_drawn_once_they_are_known() -> None:
+    without = loss_chart([record(n, 1.0) for n in range(1, 5)])
+    assert not places(without, SERIES[0])
+    drawn = loss_chart([record(n, 1.0, 0.5) for n in range(1, 5)])
+    assert drawn.width == without.width
+    assert drawn.height > 1.8 * without.height
+    lower = drawn.crop((0, drawn.height // 2, drawn.width, drawn.height))
+    # The noisiest quarter has half the loss of the one before it, and so stands below it.
+    assert min(y for _, y in places(lower, SERIES[3])) > max(y for _, y in places(lower, SERIES[2]))
+
+
+def test_losses_of_an_untrained_network_do_not_flatten_the_rest() -> None:
+    usual = falling()
+    outlier = [record(50, 1000.0), *usual[1:]]
+    assert places(loss_chart(usual), SERIES[0]) == places(loss_chart(outlier), SERIES[0])
+
+
+def test_one_record_is_enough() -> None:
+    assert places(loss_chart([record(1, 0.5, 0.5)]), SERIES[0])
