@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 
 from diffcli.data.idx import load_idx_pair, parse_idx
 from diffcli.errors import DiffcliError
-
-
-def idx(shape: tuple[int, ...], content: bytes) -> bytes:
-    sizes = b"".join(size.to_bytes(4, "big") for size in shape)
-    return bytes([0, 0, 8, len(shape)]) + sizes + content
+from tests.data.files import idx
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))

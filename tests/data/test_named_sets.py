@@ -8,13 +8,13 @@ from torch import Tensor
 
 from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError
+from tests.data.files import idx
 
 COUNTS = {"train": 6, "t10k": 4}
 
 
-def idx(array: Tensor) -> bytes:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + sizes + array.numpy().tobytes()
+def idx_of(array: Tensor) -> bytes:
+    return idx(tuple(array.shape), array.to(torch.uint8).numpy().tobytes())
 
 
 def pictures(count: int, seed: int) -> Tensor:
@@ -24,9 +24,9 @@ def pictures(count: int, seed: int) -> Tensor:
 
 def put(images_path: Path, images: Tensor, labels: Tensor) -> None:
     images_path.parent.mkdir(parents=True, exist_ok=True)
-    images_path.write_bytes(idx(images))
+    images_path.write_bytes(idx_of(images))
     labels_name = images_path.name.replace("images-idx3", "labels-idx1")
-    images_path.with_name(labels_name).write_bytes(idx(labels.to(torch.uint8)))
+    images_path.with_name(labels_name).write_bytes(idx_of(labels))
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_damaged_files_are_an_error_that_says_what_to_remove(
     elif damage == "text":
         images.write_text("<html>moved</html>")
     elif damage == "too few labels":
-        labels.write_bytes(idx(torch.arange(5).to(torch.uint8)))
+        labels.write_bytes(idx_of(torch.arange(5)))
     else:
-        labels.write_bytes(idx((torch.arange(6) + 5).to(torch.uint8)))
+        labels.write_bytes(idx_of(torch.arange(6) + 5))
     with pytest.raises(DiffcliError, match="cannot get fashion-mnist ") as caught:
         load_data("fashion-mnist", folder=tmp_path)
     assert f"remove {place}" in str(caught.value)
