@@ -48,9 +48,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("folder.png").mkdir()
     Path("runs").mkdir()
     (Path("runs") / "taken").mkdir()
-    for name, content in RUNS.items():
-        (Path("broken") / name).mkdir(parents=True)
-        (Path("broken") / name / "config.json").write_text(content)
+    for run, text in RUNS.items():
+        (Path("broken") / run).mkdir(parents=True)
+        (Path("broken") / run / "config.json").write_text(text)
     return tmp_path
 
 
