@@ -137,11 +137,13 @@ class Chart:
                 )
 
     def dots(self, xs: Sequence[float], ys: Sequence[float], colour: Colour) -> None:
-        """Small discs at points."""
+        """Small discs at points, those outside of the frame left out."""
         draw = ImageDraw.Draw(self.picture)
+        left, top, right, bottom = self.box
         for x, y in zip(xs, ys, strict=True):
             column, row = self.column(x), self.row(y)
-            draw.ellipse((column - 2, row - 2, column + 2, row + 2), fill=colour)
+            if left <= column <= right and top <= row <= bottom:
+                draw.ellipse((column - 2, row - 2, column + 2, row + 2), fill=colour)
 
     def cells(self, picture: Image.Image) -> None:
         """Fill the frame with a picture, one pixel of it per cell."""

@@ -38,7 +38,7 @@ def _losses(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
         "Loss: on batches while training, and on held-out images with fixed noise",
         [("training", MUTED), ("held out", SERIES[0])],
         records,
-        settled[-1],
+        max([settled[-1], *(record.validation_loss or 0.0 for record in checked)]),
     )
     chart.curve([r.images_seen for r in records], [r.loss for r in records], MUTED, 1)
     if checked:

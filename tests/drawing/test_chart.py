@@ -43,6 +43,13 @@ def chart(**options: Any) -> Chart:
     return Chart((400, 200), Scale.of_cells(300), Scale(0, 1), **options)
 
 
+def test_dots_outside_of_the_frame_are_left_out() -> None:
+    dotted = chart()
+    dotted.dots([-5, 100, 200, 200, 303], [0.5, 1.05, -0.05, 0.5, 0.5], MARK)
+    assert outside(dotted) == outside(chart())
+    assert columns_of(dotted, MARK) == [dotted.column(200) + shift for shift in range(-2, 3)]
+
+
 @pytest.mark.parametrize("t", [0, 1, 150, 298, 299])
 def test_a_mark_stands_in_the_middle_of_its_cell(t: int) -> None:
     marked = chart(marked=True)

@@ -53,5 +53,11 @@ def test_losses_of_an_untrained_network_do_not_flatten_the_rest() -> None:
     assert places(loss_chart(usual), SERIES[0]) == places(loss_chart(outlier), SERIES[0])
 
 
+def test_held_out_losses_are_inside_the_frame_where_they_are_above_those_of_training() -> None:
+    chart = loss_chart([record(n, 0.1, 0.5 - n / 50) for n in range(1, 11)])
+    drawn = places(chart.crop((0, 0, chart.width, chart.height // 2)), SERIES[0])
+    assert max(y for _, y in drawn) - min(y for _, y in drawn) > 50
+
+
 def test_one_record_is_enough() -> None:
     assert places(loss_chart([record(1, 0.5, 0.5)]), SERIES[0])
