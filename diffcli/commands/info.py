@@ -9,14 +9,17 @@ import typer
 def info(
     file: Annotated[
         Path,
-        typer.Argument(help="A model (.safetensors) or a picture that diffcli drew."),
+        typer.Argument(
+            help="A model (.safetensors), a run's folder, or a picture that diffcli drew."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, not a table.")] = False,
 ) -> None:
     """Show everything that is written in a model or a picture."""
     from diffcli.files.inspection import flattened, inspect
+    from diffcli.files.models import find_model
 
-    document = inspect(file)
+    document = inspect(find_model(file) if file.is_dir() else file)
     if as_json:
         import json
 

@@ -31,6 +31,15 @@ def test_a_model_says_what_it_is(diffcli: Command, model: Path) -> None:
     assert found["metadata"]["schedule"]["num_timesteps"] == 20
 
 
+def test_a_run_is_its_model(diffcli: Command, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(model.read_bytes())
+    found = json.loads(diffcli("info", run, "--json").out)
+    assert found["file"] == str(run / "model.safetensors")
+    assert diffcli("info", tmp_path).is_one_line_error(2, "there is no model")
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.apng"])
 def test_a_picture_says_how_it_was_drawn(
     diffcli: Command, model: Path, tmp_path: Path, name: str
@@ -86,5 +95,5 @@ def test_other_files_are_one_line(diffcli: Command, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "b.png").write_bytes(b"\x89PNG and then nothing")
     (tmp_path / "c").touch()
-    for name in ("a.txt", "b.png", "c", "nowhere", "."):
+    for name in ("a.txt", "b.png", "c", "nowhere"):
         assert diffcli("info", tmp_path / name).is_one_line_error(1, str(tmp_path))
