@@ -153,7 +153,7 @@ def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
 def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:
     if len(unreadable) > _MOST_UNREADABLE * total:
         raise DiffcliError(
-            f"{len(unreadable)} of {total} pictures cannot be read, the first because "
+            f"{len(unreadable)} of {total} pictures cannot be read, more than a tenth; the first: "
             f"{unreadable[0].why}"
         )
 

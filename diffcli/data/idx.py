@@ -25,7 +25,8 @@ def parse_idx(content: bytes | bytearray) -> Tensor:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise ValueError(f"its header says {shape} and its length is {len(content)} bytes")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    # A copy, since the bytes may be read-only, and because nothing can be viewed at their end.
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].view(shape)
 
 
 def load_idx_pair(images_path: Path) -> LabelledImages:

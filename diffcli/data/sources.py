@@ -97,8 +97,8 @@ def _fetch(name: str, folder: Path) -> Splits:
     except Exception as error:  # of damaged files, torchvision merely asserts what they are not
         files, place = _FILES[name]
         raise DiffcliError(
-            f"cannot get {name} ({str(error) or type(error).__name__}); with a network, remove "
-            f"{folder / place} and try again; without one, put {files} into it"
+            f"cannot fetch or read {name} ({str(error) or type(error).__name__}); with a network, "
+            f"remove {folder / place} and try again; without one, put {files} into it"
         ) from error
 
 

@@ -38,6 +38,13 @@ def test_what_is_no_idx_file_is_refused(content: bytes) -> None:
         parse_idx(content)
 
 
+def test_no_images_are_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "some-images-idx3-ubyte").write_bytes(idx((0, 2, 3), b""))
+    (tmp_path / "some-labels-idx1-ubyte").write_bytes(idx((0,), b""))
+    with pytest.raises(DiffcliError, match=r"\[0, 2, 3\] and \[0\]"):
+        load_idx_pair(tmp_path / "some-images-idx3-ubyte")
+
+
 @given(st.binary(max_size=40))
 def test_no_bytes_do_worse_than_a_value_error(content: bytes) -> None:
     try:
