@@ -55,7 +55,7 @@ def train(
         str,
         typer.Option(
             help="mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10, a "
-            "folder of class folders, or an IDX file.",
+            "folder of class folders, or an IDX file beside that of its labels.",
             rich_help_panel=_WHAT,
         ),
     ] = "mnist",

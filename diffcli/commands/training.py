@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,14 @@ import typer
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
+    from diffcli.data.images import LabelledImages
+    from diffcli.files.checkpoint import ModelDescription
     from diffcli.training.config import RunConfig
+    from diffcli.training.plan import Plan
     from diffcli.training.recipe import RecipeName
+    from diffcli.training.run import Run
     from diffcli.training.trainer import Trainer
 
 _DEFAULT_EPOCHS = 10.0
@@ -89,13 +95,12 @@ def start_or_resume(
     from diffcli.commands.interruption import deferred_interruption
     from diffcli.commands.progress import ReadingDisplay, TrainingDisplay, show_plan
     from diffcli.data.sources import load_data
-    from diffcli.training.distribution import World, join_world
-    from diffcli.training.plan import make_plan
+    from diffcli.training.distribution import join_world
     from diffcli.training.setup import (
+        check_name,
         create_folder,
         describe,
         make_run,
-        make_trainer,
         save_config,
     )
 
@@ -104,29 +109,32 @@ def start_or_resume(
     where = find_device(device)
     with join_world() as world:
         quiet = quiet or not world.leads
+        if world.leads and not request.resume:
+            check_name(folder, request.overwrite)
         with ReadingDisplay(quiet) as reading:
             dataset = load_data(config.data, config.size, data_dir, reading.show)
         reading.report(dataset.unreadable)
         description = describe(config, dataset.train)
-        if dry_run or not quiet:
-            trial = make_trainer(config, description, dataset.train, where, World())
-            if config.compiled:
-                _compile(trial)
-            show_plan(make_plan(description.build(), dataset.train, config, trial), config, sources)
+        if not quiet or (dry_run and world.leads):
+            plan = _foresee(config, description, dataset.train, where)
+            if dry_run and json_output:
+                print(json.dumps({"config": asdict(config), "plan": asdict(plan)}))
+            else:
+                show_plan(plan, config, sources)
         if dry_run:
             return
         # From here on there is something to lose.
         with deferred_interruption() as interruption:
-            if world.leads and request.resume:
-                save_config(folder, config)
-            elif world.leads:
+            if world.leads and not request.resume:
                 create_folder(folder, config, request.overwrite)
             run = make_run(folder, config, description, dataset, where, world)
             if config.compiled:
                 with suppress(RuntimeError):  # a failure was told of, unless all is quiet
                     run.trainer.compile()
             if request.resume:
-                run.resume()
+                _go_back(run, limited=_limited(request), quiet=quiet)
+            if world.leads and request.resume:
+                save_config(folder, config)
             with TrainingDisplay(quiet) as display:
                 for progress in run.train(interruption):
                     display.show(progress)
@@ -139,7 +147,42 @@ def start_or_resume(
             raise typer.Exit(interruption.exit_code)
         if world.leads:
             _draw_losses(folder)
-            print(json.dumps(run.summary()) if json_output else folder)
+            result = {"folder": str(folder), **run.summary()}
+            print(json.dumps(result) if json_output else folder)
+
+
+def _foresee(
+    config: "RunConfig",
+    description: "ModelDescription",
+    data: "LabelledImages",
+    device: "torch.device",
+) -> "Plan":
+    """Try a run out for a second."""
+    from diffcli.training.distribution import World
+    from diffcli.training.plan import make_plan
+    from diffcli.training.setup import make_trainer
+
+    trial = make_trainer(config, description, data, device, World())
+    if config.compiled:
+        _compile(trial)
+    return make_plan(description.build(), data, config, trial)
+
+
+def _go_back(run: "Run", limited: bool, quiet: bool) -> None:
+    """Take a run up where it was saved, if there is anything left of it to do.
+
+    Raises:
+        UsageError: if a limit that was asked for is one that the run is past already.
+        DiffcliError: if what was saved cannot be read.
+    """
+    run.resume()
+    if run.share < 1:
+        return
+    had = f"{run.folder} has had {run.trainer.steps_done:,} steps in {run.seconds:.0f} s already"
+    if limited:
+        raise UsageError(f"{had}; to go on, give a later limit")
+    if not quiet:
+        print(f"{had}, and is complete; with a later limit it goes on", file=sys.stderr)
 
 
 def _compile(trial: "Trainer") -> None:
@@ -157,8 +200,9 @@ def _compile(trial: "Trainer") -> None:
 def _new_folder(name: str | None) -> Path:
     from diffcli.files.models import RUNS_FOLDER
 
-    name = name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if Path(name).name != name or name.startswith("."):
+    if name is None:
+        name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not name or Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
     return RUNS_FOLDER / name
 
@@ -175,13 +219,15 @@ def _folder_to_resume(run: str | None) -> Path:
     for folder in (RUNS_FOLDER / run, Path(run)):
         if (folder / CONFIG_FILE).is_file():
             return folder
-    raise UsageError(f"there is no run {run}; --resume takes the name of one in {RUNS_FOLDER}/")
+    raise UsageError(
+        f"there is no run {run}, which would be a folder with {CONFIG_FILE} in it; --resume takes "
+        f"the name of one in {RUNS_FOLDER}/"
+    )
 
 
 def _new_config(request: Request) -> "RunConfig":
     from diffcli.training.config import RunConfig
 
-    unlimited = all(getattr(request, limit) is None for limit in _LIMITS)
     return RunConfig(
         data=request.data,
         image_size=request.image_size,
@@ -191,7 +237,7 @@ def _new_config(request: Request) -> "RunConfig":
         seed=request.seed,
         compiled=request.compiled,
         learning_rate=request.learning_rate,
-        epochs=_DEFAULT_EPOCHS if unlimited else request.epochs,
+        epochs=request.epochs if _limited(request) else _DEFAULT_EPOCHS,
         max_steps=request.max_steps,
         max_seconds=request.max_seconds,
     )
@@ -201,20 +247,25 @@ def _resumed_config(folder: Path, request: Request, sources: dict[str, str]) -> 
     """The run's own configuration, with other limits if some are given."""
     from diffcli.training.setup import load_config
 
-    for option in (*_FIXED, "name", "overwrite"):
+    if request.overwrite or request.name is not None:
+        raise UsageError("--name and --overwrite are for new runs; leave them out of --resume")
+    for option in _FIXED:
         if sources.get(option) == "commandline":
             raise UsageError(
                 f"--{option.replace('_', '-')} cannot change within a run; leave it out of "
                 "--resume, or start a new run"
             )
     config = load_config(folder)
-    limits = {limit: getattr(request, limit) for limit in _LIMITS}
-    changed = limits if any(limit is not None for limit in limits.values()) else {}
+    changed = {limit: getattr(request, limit) for limit in _LIMITS} if _limited(request) else {}
     if request.compiled:
         changed["compiled"] = True
     own = (field.name for field in fields(config) if field.name not in changed)
     sources.update(dict.fromkeys(own, "file"))
     return replace(config, **changed)
+
+
+def _limited(request: Request) -> bool:
+    return any(getattr(request, limit) is not None for limit in _LIMITS)
 
 
 def _draw_losses(folder: Path) -> None:

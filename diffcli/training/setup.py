@@ -79,6 +79,19 @@ def make_run(
     return Run(folder, trainer, description, config.budget(len(data.train)), validation, world)
 
 
+def check_name(folder: Path, overwrite: bool) -> None:
+    """See that a new run takes no other one's folder.
+
+    Raises:
+        UsageError: if there is one, and it is not to be overwritten.
+    """
+    if folder.exists() and not overwrite:
+        raise UsageError(
+            f"the run {folder} exists; go on with it (--resume {folder.name}), replace it "
+            "(--overwrite) or choose another --name"
+        )
+
+
 def create_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
     """Make the folder of a run, with its configuration in it.
 
@@ -86,11 +99,7 @@ def create_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
         UsageError: if there is one of that name, and it is not to be overwritten.
         OSError: if it cannot be made.
     """
-    if folder.exists() and not overwrite:
-        raise UsageError(
-            f"the run {folder} exists; go on with it (--resume {folder.name}), replace it "
-            "(--overwrite) or choose another --name"
-        )
+    check_name(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made under another name, so that a run's folder is never without its configuration.
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -10,11 +10,14 @@ from safetensors.torch import load_file, save
 
 from diffcli.errors import DiffcliError
 from diffcli.files.atomic import write_atomically
-from diffcli.files.metadata import METADATA_KEY, decode, read_metadata
+from diffcli.files.metadata import METADATA_KEY, FileKind, decode, read_metadata
+from diffcli.files.models import MODEL_FILE
 from diffcli.training.trainer import Trainer
 
 STATE_FILE = "state.safetensors"
 _STATE_VERSION = 1
+_REMEDY = "the model beside it stays as it is; start a new run, with another --name"
+_STATE = FileKind("state to go on from", _REMEDY)
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,15 @@ def load_state(folder: Path, trainer: Trainer) -> Position | None:
     """Bring a trainer to where the run in ``folder`` was last saved; None if it never was.
 
     Raises:
-        DiffcliError: if the state is damaged or of another run.
+        DiffcliError: if the state is damaged, of another run, or gone.
     """
     path = folder / STATE_FILE
     if not path.exists():
+        if (folder / MODEL_FILE).exists():  # which is never written before a state
+            raise DiffcliError(f"{path} is gone, without which a run cannot go on; {_REMEDY}")
         return None
     try:
-        document = read_metadata(path)
+        document = read_metadata(path, _STATE)
         del document["format_version"]
         position = decode(Position, document)
         trainer.load_state(load_file(path), position.steps_done)

@@ -48,7 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("folder.png").mkdir()
     Path("runs").mkdir()
     (Path("runs") / "taken").mkdir()
-    for run, text in RUNS.items():
+    for run, text in {"good": "{}", **RUNS}.items():
         (Path("broken") / run).mkdir(parents=True)
         (Path("broken") / run / "config.json").write_text(text)
     return tmp_path
@@ -129,7 +129,12 @@ WRONG_USAGE = [
     ("train --image-size big", ["big", "32"]),
     ("train --name taken --max-steps 1 -q", ["taken", "--overwrite", "--resume"]),
     ("train --name ../outside --max-steps 1", ["outside"]),
-    ("train --resume nothing", ["nothing"]),
+    ("train --name= --max-steps 1", ["--name ''"]),
+    ("train --resume nothing", ["nothing", "config.json"]),
+    ("train --resume nothing --overwrite", ["nothing"]),
+    ("train --resume broken/good --overwrite", ["--overwrite", "new runs"]),
+    ("train --resume broken/good --name b", ["--name", "new runs"]),
+    ("train --resume broken/good --seed 1", ["--seed", "cannot change"]),
 ]
 
 FAILURES = [

@@ -1,10 +1,11 @@
 """What ``diffcli train`` says before it starts."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
@@ -69,6 +70,55 @@ def test_settings_of_a_resumed_run_are_those_of_its_file(
     longer = rows(diffcli("train", "--resume", "a", "--max-time", "9s", "--dry-run").err)
     assert longer["batch size"] == ["4", "file"]
     assert longer["max seconds"] == ["9.0", "flag"]
+
+
+def test_a_plan_as_json(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "2m", "--quiet")
+    done = diffcli("train", "--dry-run", "--json", *options)
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    assert said["config"]["batch_size"] == 4
+    assert said["plan"]["seconds"] == 120
+    assert said["plan"]["parameters"] > 1e6
+
+
+def test_a_run_that_is_past_its_limit_stays_as_it_is(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-steps", "3", "--name", "a")
+    first = diffcli("train", "--quiet", "--json", *options)
+    assert first.code == 0
+    assert json.loads(first.out)["folder"] == str(Path("runs", "a"))
+    run = tmp_path / "runs" / "a"
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    past = diffcli("train", "--resume", "a", "--max-steps", "2", "--quiet")
+    assert past.is_one_line_error(2, "3 steps", "later limit")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+    again = diffcli("train", "--resume", "a")
+    assert again.code == 0
+    assert "3 steps" in again.err
+    assert "complete" in again.err
+    assert weights(run) == {
+        name: tensor.numpy().tobytes() for name, tensor in load(before["model.safetensors"]).items()
+    }
+
+    longer = diffcli("train", "--resume", "a", "--max-steps", "5", "--quiet", "--json")
+    assert json.loads(longer.out)["steps"] == 5
+
+
+def test_a_name_that_is_taken_is_noticed_before_anything_is_read(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    done = diffcli("train", "--name", "a", "--dry-run", "--data", "nowhere")
+    assert done.is_one_line_error(2, "runs", "a exists", "--overwrite")
 
 
 def test_without_a_compiler_it_says_so_and_trains_as_ever(

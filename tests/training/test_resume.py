@@ -148,7 +148,24 @@ def test_a_damaged_state_is_said_in_one_line(
     with pytest.raises(DiffcliError) as caught:
         tiny_run(folder, config).resume()
     assert STATE_FILE in str(caught.value)
+    assert "new run" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_its_state_a_run_that_has_a_model_is_left_alone(tmp_path: Path) -> None:
+    config = RunConfig(batch_size=BATCH, max_steps=4)
+    folder = tmp_path / "run"
+    list(tiny_run(folder, config).train(lambda: False))
+    (folder / STATE_FILE).unlink()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(DiffcliError, match=f"{STATE_FILE} is gone"):
+        tiny_run(folder, config).resume()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    # Killed before anything was saved, it begins anew.
+    (folder / "model.safetensors").unlink()
+    run = tiny_run(folder, config)
+    run.resume()
+    assert run.trainer.steps_done == 0
 
 
 def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
