@@ -1,3 +1,4 @@
+import pytest
 from PIL import Image
 
 from diffcli.drawing.colours import SERIES, Colour
@@ -57,6 +58,22 @@ def test_held_out_losses_are_inside_the_frame_where_they_are_above_those_of_trai
     chart = loss_chart([record(n, 0.1, 0.5 - n / 50) for n in range(1, 11)])
     drawn = places(chart.crop((0, 0, chart.width, chart.height // 2)), SERIES[0])
     assert max(y for _, y in drawn) - min(y for _, y in drawn) > 50
+
+
+def test_what_held_out_images_said_stands_where_it_was_said() -> None:
+    """Every later line of the metrics repeats it."""
+    said = [record(n, 1.0, 1.0 if n < 10 else 0.8) for n in range(1, 20)]
+    chart = loss_chart(said)
+    upper = chart.crop((0, 0, chart.width, chart.height // 2))
+    columns = sorted({x for x, _ in places(upper, SERIES[0])})
+    # One line from the first record to the tenth of nineteen, and no stairs.
+    assert columns[-1] - columns[0] == pytest.approx(9 / 19 * chart.width * 0.9, rel=0.1)
+    falls: dict[int, list[int]] = {}
+    for x, y in places(upper, SERIES[0]):
+        falls.setdefault(x, []).append(y)
+    middle = sum(falls[columns[len(columns) // 2]]) / len(falls[columns[len(columns) // 2]])
+    ends = min(falls[columns[0]]), max(falls[columns[-1]])
+    assert middle == pytest.approx(sum(ends) / 2, abs=8)
 
 
 def test_one_record_is_enough() -> None:
