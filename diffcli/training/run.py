@@ -111,8 +111,9 @@ class Run:
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Progress]:
         """Train to the end of the budget, yielding whenever metrics are recorded.
 
-        The state is saved every half minute, the model and a grid of samples after every
-        epoch and at the end.
+        The state is saved every half minute, the model and a grid of samples at the end and
+        after every epoch; where epochs are short, after no more of them than the square root
+        of the number of steps, lest most of the time went into drawing.
 
         Args:
             interrupted: asked after every step; once it says so, all is saved and the run ends.
@@ -140,12 +141,13 @@ class Run:
             epoch = self.epoch
             self._losses.append(self.trainer.step(share))
             share, stop = ask()
-            if self.epoch > epoch or share >= 1:
+            paused = self._pauses_after(epoch)
+            if paused or share >= 1:
                 self._quarters = self._validation.loss(self._averaged)
                 yield record()
             elif self.trainer.steps_done % _RECORD_EVERY == 0:
                 yield record()
-            if self.epoch > epoch:
+            if paused:
                 self._keep(f"samples-{self.epoch:04d}.png")
             if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 self._save_state()
@@ -155,6 +157,13 @@ class Run:
         else:
             self._save_state()
             self._save_model()
+
+    def _pauses_after(self, epoch: int) -> bool:
+        """Whether ``epoch``, counted from 0, has just ended, and is one after which to pause."""
+        if self.epoch == epoch:
+            return False
+        began = -(-epoch * len(self.trainer.data) // self.trainer.config.batch_size)
+        return math.isqrt(self.trainer.steps_done) > math.isqrt(began)
 
     def _record(self) -> Metrics:
         """Take in the losses since the last record, and append a line to the metrics."""

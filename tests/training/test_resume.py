@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,26 @@ def test_the_last_line_tells_the_validation_loss_of_the_end(tmp_path: Path) -> N
     assert only.metrics.step == 50
     assert only.metrics.epoch == 0
     assert only.metrics.validation_quarters is not None
+
+
+@pytest.mark.parametrize("batch_size", [4, 16, 40, 120])
+def test_short_epochs_pause_no_oftener_than_squares_come(batch_size: int, tmp_path: Path) -> None:
+    steps, images = 60, 50
+    config = RunConfig(batch_size=batch_size, max_steps=steps)
+    folder = tmp_path / "run"
+    run = tiny_run(folder, config)
+    list(run.train(stop_after(31)))
+    run = tiny_run(folder, config)
+    run.resume()
+    list(run.train(lambda: False))
+    epochs = [step * batch_size // images for step in range(steps + 1)]
+    ends = [0, *(step for step in range(1, steps + 1) if epochs[step] > epochs[step - 1])]
+    squares = {root**2 for root in range(1, 9)}
+    pauses = [end for start, end in pairwise(ends) if squares & {*range(start + 1, end + 1)}]
+    assert sorted(path.name for path in folder.glob("samples-*.png")) == [
+        f"samples-{epochs[end]:04d}.png" for end in pauses
+    ]
+    assert len(pauses) <= 7
 
 
 @pytest.mark.parametrize(
