@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,9 +78,9 @@ def test_without_a_seed_pictures_differ(model_file: Path) -> None:
         ({"guidance_scale": -1.0}, "guidance must be in"),
     ],
 )
-def test_what_cannot_be_is_said(model_file: Path, arguments: dict[str, object], why: str) -> None:
+def test_what_cannot_be_is_said(model_file: Path, arguments: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        diffcli.load(model_file).sample(**arguments)  # type: ignore[arg-type]
+        diffcli.load(model_file).sample(**arguments)
 
 
 def test_a_batch_size_suits_the_picture_and_halves_with_guidance(model_file: Path) -> None:
