@@ -56,7 +56,7 @@ class Run:
         trainer: does the steps.
         description: of the model; its training summary is completed here.
         budget: when to stop.
-        validation: what is measured on the averaged weights after every epoch.
+        validation: what is measured on the averaged weights whenever they are kept.
         world: the processes that share the run; only the leader writes.
     """
 

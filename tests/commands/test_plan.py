@@ -37,6 +37,9 @@ def test_a_dry_run_says_all_and_does_nothing(
     done = diffcli("train", "--dry-run", *options)
     assert (done.code, done.out) == (0, "")
     assert not list(tmp_path.iterdir())
+    first, second, *_ = done.err.splitlines()
+    assert first == "  0%  0 of 20 pictures, 0.0 MB in memory"
+    assert second.startswith("100%  20 of 20 pictures")
     said = rows(done.err)
     assert said["batch size"] == ["4", "flag"]
     assert said["max seconds"] == ["120.0", "flag"]
