@@ -10,7 +10,7 @@ In three lines::
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffcli.model import Model, load
+    from diffcli.sampling.model import Model, load
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
@@ -19,7 +19,7 @@ __all__ = ["Model", "__version__", "load"]
 def __getattr__(name: str) -> object:
     # On first use, so that the command line does not wait for torch to show its help.
     if name in ("Model", "load"):
-        from diffcli import model  # noqa: PLC0415 - loads torch, which takes seconds
+        from diffcli.sampling import model  # noqa: PLC0415 - loads torch, which takes seconds
 
         return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

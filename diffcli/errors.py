@@ -1,13 +1,23 @@
-"""Errors that a user can cause: shown as one line, never as a traceback."""
+"""Errors that a user can cause: the command line shows them as one line without a traceback."""
 
 
 class DiffcliError(Exception):
-    """Something failed; the message says what, why and what to do, in one line."""
+    """An operation failed.
+
+    Args:
+        message: what failed and why, in one line.
+        argument: the argument whose value causes the failure, by its name in Python.  The
+            command line adds how to change it if the command has an option of that name.
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
 
 class UsageError(DiffcliError):
-    """The command line asks for something that cannot be."""
+    """An argument has a value that cannot be used."""
 
     exit_code = 2

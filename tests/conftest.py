@@ -1,4 +1,4 @@
-"""What all tests share: a plain terminal, few threads, and ways to run the command."""
+"""Shared by all tests: the environment, and ways to run the command."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.real_digits"]
 
 # Hosted CI sets some of these, and Rich then writes colours into what is no terminal.
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TTY_COMPATIBLE", "CLICOLOR_FORCE"):

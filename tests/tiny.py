@@ -2,10 +2,9 @@
 
 import torch
 
-from diffcli.core.denoiser import Denoiser, PredictionType
-from diffcli.core.generate import SamplingSettings
-from diffcli.core.schedule import ScheduleConfig
-from diffcli.core.unet import ConditionalUNet, UNetConfig
+from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.unet import ConditionalUNet
 from diffcli.files.checkpoint import ModelDescription
 
 COSINE = ScheduleConfig("cosine", 20)

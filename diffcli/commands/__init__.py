@@ -1,1 +1,1 @@
-"""Commands: one thin file each."""
+"""The command line: a file per command, their shared options, and the console."""

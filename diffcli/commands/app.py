@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and what becomes of errors."""
+"""The command line: its commands, and how errors are shown."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ from typer.core import TyperGroup
 
 from diffcli import __version__
 from diffcli.commands.evaluate import evaluate
-from diffcli.commands.features import features
 from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
 from diffcli.commands.noise_demo import noise_demo
+from diffcli.commands.options import ADVICE
 from diffcli.commands.sample import sample
 from diffcli.commands.train import train
 from diffcli.commands.watch import watch
@@ -23,11 +23,23 @@ from diffcli.errors import DiffcliError
 class OneLineErrors(TyperGroup):
     """A group of commands whose known errors are one line on stderr and an exit code."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; errors about one of its options get advice on that option."""
+        try:
+            return super().invoke(ctx)
+        except DiffcliError as error:
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            names = {param.name for param in command.params} if command else set()
+            advice = ADVICE.get(error.argument or "")
+            if advice is None or error.argument not in names:
+                raise
+            raise type(error)(f"{error}; {advice}") from error
+
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
-        """Run, report, and leave the process with the code that says how it went."""
+        """Run the program and end the process with its exit code."""
         try:
             code = super().main(args, **{**options, "standalone_mode": False})
-            sys.stdout.flush()  # here, where a reader that has gone can still be handled
+            sys.stdout.flush()  # here, where a closed pipe can still be handled
         except (DiffcliError, typer.TyperException) as error:
             message = error.format_message() if isinstance(error, typer.TyperException) else error
             _fail(str(message), error.exit_code, error)
@@ -35,7 +47,7 @@ class OneLineErrors(TyperGroup):
             _fail("interrupted", 130, error)
         except OSError as error:
             if isinstance(error, BrokenPipeError):
-                # The reader of stdout has gone; flushing at exit must not complain again.
+                # The reader of stdout has gone; flushing at exit must not fail again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
             where = f": {error.filename}" if error.filename else ""
@@ -52,8 +64,7 @@ def _fail(message: str, code: int, error: BaseException) -> None:
 
 app = typer.Typer(
     cls=OneLineErrors,
-    add_completion=False,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -68,7 +79,8 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def diffcli(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
@@ -76,6 +88,8 @@ def diffcli(
     ] = False,
 ) -> None:
     """Train, sample and open up class-conditional diffusion models of small images."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 app.command()(train)
@@ -83,6 +97,5 @@ app.command()(sample)
 app.command()(watch)
 app.command()(info)
 app.command()(evaluate)
-app.command()(features)
 app.command()(inspect_embedding)
 app.command()(noise_demo)

@@ -1,73 +1,102 @@
-"""``diffcli evaluate``: judge a model, or pictures of any origin."""
+"""``diffcli evaluate``: measure how good the pictures of a model, or any pictures, are."""
 
-import sys
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diffcli.commands.console import ProgressDisplay, say
 from diffcli.commands.options import (
+    MAX_SEED,
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    SAMPLING_PANEL,
     DeviceOption,
     ForceOption,
     GuidanceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
     SamplerOption,
     StepsOption,
+    check_output,
+    output_path,
 )
-from diffcli.commands.places import check_place, free_place
 from diffcli.errors import UsageError
 
-_MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
-_DEFAULT_N = 10_000
+if TYPE_CHECKING:
+    from diffcli.files.arrays import PictureArrays
+
+_DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
+_MAX_CLASSES = 20
+
+# Key, heading and format of every figure.
+_FIGURES = (
+    ("frechet_train", "Frechet distance to training images", "{:.4f}"),
+    ("frechet_train_over_noise", "  over sampling noise", "{:.1f}x"),
+    ("frechet_train_over_shift", "  over that of test images", "{:.1f}x"),
+    ("frechet_test", "Frechet distance to test images", "{:.4f}"),
+    ("frechet_test_over_noise", "  over sampling noise", "{:.1f}x"),
+    ("frechet_test_over_shift", "  over that of test to training images", "{:.1f}x"),
+    ("agreement", "Recognised as the requested label", "{:.2%}"),
+    ("precision", "Precision", "{:.3f}"),
+    ("recall", "Recall", "{:.3f}"),
+    ("density", "Density", "{:.3f}"),
+    ("coverage", "Coverage", "{:.3f}"),
+    ("nearest_median", "Distance to nearest training image, median", "{:.2f}"),
+    ("nearest_first_percentile", "  1st percentile", "{:.2f}"),
+    ("grey_mean", "Grey values, mean", "{:.1f}"),
+    ("grey_std", "  standard deviation", "{:.1f}"),
+    ("classification_accuracy", "Test images recognised, trained on samples", "{:.2%}"),
+)
 
 
 def evaluate(
-    model: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A model file, or a run by folder or name.",
-            show_default="newest run, else the shipped digits",
-        ),
-    ] = None,
+    model: ModelOption = None,
     samples: Annotated[
         Path | None,
         typer.Option(
-            help="Judge these pictures instead: an npz with images and labels, or a folder with "
-            "one folder per class.",
-            rich_help_panel=_MODEL,
+            help="Pictures to judge: an npz, or a folder of class folders.",
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
-    n: Annotated[
+    num: Annotated[
         int | None,
         typer.Option(
-            "--n",
+            "--num",
             "-n",
+            "--n",
             min=1,
-            help="Pictures to draw and judge.",
-            show_default=f"{_DEFAULT_N}",
-            rich_help_panel=_MODEL,
+            max=_MAX_NUM,
+            metavar="<int>",
+            help="Pictures to draw.",
+            show_default=f"{_DEFAULT_NUM}",
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set to compare with: a name, or a folder of class folders.",
-            show_default="the model's; for --samples mnist",
-            rich_help_panel=_MODEL,
+            help="Data set to compare with: a name or a folder.",
+            show_default="the model's, else mnist",
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
     features: Annotated[
         str,
         typer.Option(
-            help="Network to judge with: main, check, or a file that 'diffcli features' wrote.",
-            rich_help_panel=_MODEL,
+            help="Feature network: main, check (another one) or a file.",
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = "main",
     cas: Annotated[
         bool,
         typer.Option(
             "--cas",
-            help="Also train a classifier on the pictures alone, and test it on real ones.",
-            rich_help_panel=_MODEL,
+            help="Also train a classifier on the pictures.",
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = False,
     device: DeviceOption = "auto",
@@ -78,83 +107,101 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            max=2**32 - 1,
-            help="Seed of the first picture, and of the choice of real ones.",
-            rich_help_panel=_WAY,
+            max=MAX_SEED,
+            metavar="<int>",
+            help="Seed of the first picture, one more for each next.",
+            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = 0,
     seeds: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Sets of pictures to draw, each from seeds of its own; medians are reported.",
-            rich_help_panel=_WAY,
+            max=_MAX_SETS,
+            metavar="<int>",
+            help="Sets of pictures, to print medians and ranges.",
+            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = 1,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Draw a report to this PNG.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--output", "-o", help="PNG to draw a report to.", rich_help_panel=OUTPUT_PANEL
+        ),
     ] = None,
     force: ForceOption = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Figures as JSON, not a table.", rich_help_panel=_OUTPUT)
-    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Judge how good a model's pictures are, by real ones: Frechet distance, labels, copies."""
-    from dataclasses import asdict
-
-    from diffcli.commands.devices import find_device
-    from diffcli.commands.figures import print_figures
-    from diffcli.commands.progress import StageDisplay
-    from diffcli.data.sources import load_data
-    from diffcli.evaluation.judge import Judge
-    from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.report import draw_report
-    from diffcli.evaluation.samples import draw_samples, load_samples
-    from diffcli.evaluation.summary import Evaluation
-    from diffcli.files.models import find_model
-    from diffcli.files.pictures import save_png
-    from diffcli.model import Model
-
+    """Compare a model's pictures with real ones: Frechet distance, labels, variety, copies."""
     if output:
-        check_place(output)
+        check_output(output)
+    count = num or _DEFAULT_NUM
     if samples:
         _refuse(
             {
-                "MODEL": model, "--n": n, "--sampler": sampler, "--steps": steps,
-                "--guidance": guidance, "--seeds": seeds if seeds > 1 else None,
+                "--model": model,
+                "--num": num,
+                "--sampler": sampler,
+                "--steps": steps,
+                "--guidance": guidance,
+                "--seeds": seeds if seeds > 1 else None,
             }
-        )  # fmt: skip
-    where = find_device(device)
-    source = samples or find_model(model)
-    drawer = settings = size = None
-    if not samples:
-        drawer = Model.load(source, where)
-        settings = drawer.settings(sampler.value if sampler else None, steps, guidance)
-        architecture = drawer.description.architecture
-        size = (architecture.image_height, architecture.image_width)
-        data = data or drawer.description.dataset
-    data = data or "mnist"
-    sets = load_data(data, size)
-    judged = load_samples(samples, sets.train) if samples else None
-    with StageDisplay(quiet=False) as display:
-        _, network = find_features(
-            features, sets.train, sets.held_out, where, display.stage("training a feature network")
         )
-        judge = Judge(network, sets.train, sets.held_out, seed, display.show)
-        if judged:
-            sets_of_samples = iter([judged])
-        elif drawer and settings:
-            count = n or _DEFAULT_N
-            judge.require(count, "samples")
-            draw = display.stage("drawing samples")
-            sets_of_samples = (
-                draw_samples(drawer, sets.train, count, seed + index * count, settings, draw)
-                for index in range(seeds)
-            )
-        evaluation = Evaluation(judge, sets.train.class_names)
-        for pictures in sets_of_samples:
+    elif seed + count * seeds > MAX_SEED + 1:
+        raise UsageError(
+            f"the seeds of {seeds} x {count:,} pictures from {seed} exceed {MAX_SEED}; "
+            "choose a smaller --seed, --num or --seeds"
+        )
+
+    from dataclasses import asdict
+
+    from diffcli.data.sources import load_data
+    from diffcli.device import open_device
+    from diffcli.evaluation.judge import Judge
+    from diffcli.evaluation.provide import find_features
+    from diffcli.evaluation.samples import draw_samples, load_samples
+    from diffcli.evaluation.summary import Evaluation
+    from diffcli.figures.report import draw_report
+    from diffcli.files.locations import find_model
+    from diffcli.files.pictures import save_png
+    from diffcli.sampling.model import Model
+
+    where = open_device(device)
+    source = samples or find_model(model)
+    drawer = None if samples else Model.load(source, where)
+    settings = drawer.settings(sampler, steps, guidance) if drawer else None
+    data = data or (drawer.description.dataset if drawer else "mnist")
+    dataset = load_data(data, drawer.description.architecture.image_shape[1:] if drawer else None)
+    read = load_samples(samples, dataset.train) if samples else None
+    with ProgressDisplay(quiet) as display:
+        _, network = find_features(
+            features,
+            dataset.train,
+            dataset.held_out,
+            where,
+            display.stage("training a feature network"),
+        )
+        judge = Judge(network, dataset.train, dataset.held_out, seed, display.show_stage)
+
+        def sets() -> "Iterator[PictureArrays]":
+            if read:
+                yield read
+            elif drawer and settings:
+                judge.require(count, "samples")
+                show = display.stage("drawing samples")
+                for first in range(seed, seed + seeds * count, count):
+                    yield draw_samples(drawer, dataset.train, count, first, settings, show)
+
+        evaluation = Evaluation(judge, dataset.train.class_names)
+        for pictures in sets():
             evaluation.add(pictures, cas)
+    if output:
+        title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
+        report = output_path(output, force)
+        save_png(report, draw_report(pictures, evaluation, dataset.train, title))
+        if not quiet:
+            say(f"report: {report}")
     document = {
         "judged": str(source),
         "data": data,
@@ -163,15 +210,43 @@ def evaluate(
         "seed": seed,
         **evaluation.document(),
     }
-    if output:
-        title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
-        report = free_place(output, force)
-        save_png(report, draw_report(pictures, evaluation, sets.train, title))
-        print(f"report: {report}", file=sys.stderr)
-    print_figures(document, as_json=json)
+    _print_figures(document, as_json)
 
 
-def _refuse(ways_of_drawing: dict[str, object]) -> None:
-    for name, value in ways_of_drawing.items():
+def _refuse(drawing: dict[str, object]) -> None:
+    for option, value in drawing.items():
         if value is not None:
-            raise UsageError(f"--samples judges pictures that exist; leave {name} out")
+            raise UsageError(f"{option} is for drawing, and --samples are drawn already")
+
+
+def _print_figures(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    runs, real = document["runs"], document["real"]
+    table = Table(title=f"{runs[0]['images']:,} pictures", title_justify="left")
+    table.add_column("")
+    table.add_column("samples" if len(runs) == 1 else f"median of {len(runs)}", justify="right")
+    if len(runs) > 1:
+        table.add_column("from .. to", justify="right")
+    table.add_column(f"{real['images']:,} test images", justify="right")
+    for name, heading, form in _FIGURES:
+        if document["median"][name] is None:
+            continue
+        cells = [form.format(document["median"][name])]
+        if len(runs) > 1:
+            cells.append(" .. ".join(form.format(document[end][name]) for end in ("low", "high")))
+        cells.append("" if real[name] is None else form.format(real[name]))
+        table.add_row(heading, *cells)
+    console = Console()
+    console.print(table)
+    shares = runs[0]["agreement_per_class"]
+    if len(shares) <= _MAX_CLASSES:
+        listed = "  ".join(
+            f"{name} {share:.1%}" for name, share in shares.items() if share is not None
+        )
+        console.print(f"Recognised, by label: {listed}", highlight=False, markup=False)

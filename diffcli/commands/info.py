@@ -1,25 +1,26 @@
-"""``diffcli info``: what a model or a picture says of itself."""
+"""``diffcli info``: show the metadata of a model or a picture."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from diffcli.commands.options import JsonOption
+
 
 def info(
     file: Annotated[
         Path,
-        typer.Argument(
-            help="A model (.safetensors), a run's folder, or a picture that diffcli drew."
-        ),
+        typer.Argument(help="Model file, run folder, name of a run, or picture that diffcli drew."),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, not a table.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show everything that is written in a model or a picture."""
+    """Show the metadata of a model or a picture."""
     from diffcli.files.inspection import flattened, inspect
-    from diffcli.files.models import find_model
+    from diffcli.files.locations import RUNS_FOLDER, find_model
 
-    document = inspect(find_model(file) if file.is_dir() else file)
+    is_run = not file.is_file() and (file.is_dir() or (RUNS_FOLDER / file).is_dir())
+    document = inspect(find_model(file) if is_run else file)
     if as_json:
         import json
 

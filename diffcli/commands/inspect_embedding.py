@@ -1,4 +1,4 @@
-"""``diffcli inspect-embedding``: what a timestep looks like to a network."""
+"""``diffcli inspect-embedding``: show how a timestep is encoded for a network."""
 
 import csv
 import json
@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.options import ForceOption
-from diffcli.commands.places import check_place, free_place
+from diffcli.commands.console import say
+from diffcli.commands.options import (
+    OUTPUT_PANEL,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    TimestepOption,
+    check_output,
+    chosen_timesteps,
+    output_path,
+)
+from diffcli.core.config import MAX_TIMESTEPS
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,23 +29,30 @@ if TYPE_CHECKING:
 
     from diffcli.figures.embedding import Embedding, LearnedEmbedding
 
-    Network = Callable[[Sequence[int]], LearnedEmbedding]
-    """Embeds timesteps as a trained network does."""
+    Learned = Callable[[Sequence[int]], LearnedEmbedding]
+    """Timesteps to the embeddings that a trained network gives them."""
 
-_MODEL, _OUTPUT = "Trained network", "Output"
 _DEFAULT_DIM, _DEFAULT_TIMESTEPS, _DEFAULT_MAX_PERIOD = 128, 300, 10_000.0
-_MOST_LINES, _MOST_COLUMNS = 12, 6
+_MAX_LINES, _MAX_COLUMNS = 12, 6
 
 
 def inspect_embedding(
     dim: Annotated[
         int | None,
-        typer.Option(min=2, max=8192, help="Width, even.", show_default=str(_DEFAULT_DIM)),
+        typer.Option(
+            min=2,
+            max=8192,
+            help="Width of the embedding, an even number.",
+            show_default=str(_DEFAULT_DIM),
+        ),
     ] = None,
     timesteps: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100_000, help="T of the process.", show_default=str(_DEFAULT_TIMESTEPS)
+            min=1,
+            max=MAX_TIMESTEPS,
+            help="Number of timesteps T.",
+            show_default=str(_DEFAULT_TIMESTEPS),
         ),
     ] = None,
     max_period: Annotated[
@@ -45,61 +62,49 @@ def inspect_embedding(
             show_default=f"{_DEFAULT_MAX_PERIOD:g}",
         ),
     ] = None,
-    t: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--t",
-            help="Timesteps to show row by row, with their distances: 10 or 10,11,200. "
-            "May be repeated.",
-            show_default="none",
-        ),
-    ] = None,
+    timestep: TimestepOption = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A model file, or a run by folder or name: show what it learned too. "
+            "--model",
+            "-m",
+            help="Model file, run folder, or name of a run in runs/: also show what it learned. "
             "Width and T are then the model's.",
-            show_default="none",
-            rich_help_panel=_MODEL,
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The PNG to write.", rich_help_panel=_OUTPUT),
+        typer.Option("--output", "-o", help="PNG to write.", rich_help_panel=OUTPUT_PANEL),
     ] = Path("embedding.png"),
     force: ForceOption = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print all numbers as JSON, and no picture.", rich_help_panel=_OUTPUT
-        ),
-    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
     as_csv: Annotated[
         bool,
         typer.Option(
             "--csv",
-            help="Print the rows of --t, or of all timesteps, as CSV, and no picture.",
-            rich_help_panel=_OUTPUT,
+            help="Print the embeddings as CSV: those of --timestep, or all.",
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False,
 ) -> None:
-    """Draw the sinusoidal embedding that tells a network which timestep it is at.
+    """Draw the sinusoidal embedding that tells a network the timestep.
 
-    Heat map, waves, wavelengths, and how alike any two timesteps are.
+    The figure has a heat map, curves, wavelengths, and the similarity of timesteps. With --json
+    or --csv, numbers are printed and no figure is drawn.
     """
-    from diffcli.commands.timesteps import parse_timesteps
     from diffcli.figures.embedding import Embedding
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other; choose one")
-    network = None
+        raise UsageError("--json and --csv both write to stdout; choose one")
+    learned = None
     if model:
         if any(value is not None for value in (dim, timesteps, max_period)):
             raise UsageError(
-                "--dim, --timesteps and --max-period are the model's own; leave them out, "
-                "or leave out --model"
+                "--dim, --timesteps and --max-period are those of the --model; leave them out"
             )
-        embedding, network = _read_model(model)
+        embedding, learned = _read_model(model, quiet)
     else:
         try:
             embedding = Embedding(
@@ -109,60 +114,65 @@ def inspect_embedding(
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
-    chosen = parse_timesteps(t or [], embedding.num_timesteps)
+    chosen = chosen_timesteps(timestep or [], embedding.num_timesteps)
     if as_json:
-        print(json.dumps(_numbers(embedding, chosen, network), allow_nan=False))
+        print(json.dumps(_numbers(embedding, chosen, learned), allow_nan=False))
     elif as_csv:
-        _write_csv(embedding, chosen, network)
+        _write_csv(embedding, chosen, learned)
     else:
-        check_place(output)
-        place = free_place(output, force)
-        _draw(place, embedding, chosen, network)
-        print(place)
+        check_output(output)
+        _draw(output_path(output, force), embedding, chosen, learned, quiet)
 
 
-def _read_model(named: Path) -> tuple["Embedding", "Network"]:
-    """The embedding that a trained network uses, and a way to ask the network."""
+def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:
+    """The embedding that a trained network uses, and a function to what it learned."""
     from diffcli.figures.learned import embedding_of, learned_embedding
     from diffcli.files.checkpoint import load_model
-    from diffcli.files.models import find_model
+    from diffcli.files.locations import find_model
 
-    path = find_model(named)
+    path = find_model(wanted)
     description, denoiser = load_model(path)
-    print(f"model: {path}", file=sys.stderr)
-    ask = partial(learned_embedding, denoiser.network, description.class_names)
-    return embedding_of(denoiser), ask
+    if not quiet:
+        say(f"model: {path}")
+    learned = partial(learned_embedding, denoiser.network, description.class_names)
+    return embedding_of(denoiser), learned
 
 
 def _draw(
-    output: Path, embedding: "Embedding", chosen: list[int], network: "Network | None"
+    path: Path,
+    embedding: "Embedding",
+    chosen: list[int],
+    learned: "Learned | None",
+    quiet: bool,
 ) -> None:
     from rich.console import Console
 
     from diffcli.figures.embedding_figure import embedding_figure, shown_timesteps
     from diffcli.files.pictures import save_png
 
-    learned = network(shown_timesteps(embedding.num_timesteps)) if network else None
-    save_png(output, embedding_figure(embedding, chosen, learned))
-    console = Console(stderr=True, highlight=False)
-    console.print(_wavelength_table(embedding))
-    console.print(embedding.completeness)
-    if len(chosen) > 1:
-        console.print(_distance_table(embedding, chosen))
-    if learned:
-        console.print(learned.likeness)
+    found = learned(shown_timesteps(embedding.num_timesteps)) if learned else None
+    save_png(path, embedding_figure(embedding, chosen, found))
+    if not quiet:
+        console = Console(stderr=True, highlight=False, markup=False)
+        console.print(_wavelength_table(embedding))
+        console.print(embedding.completeness)
+        if len(chosen) > 1:
+            console.print(_distance_table(embedding, chosen))
+        if found:
+            console.print(found.most_similar)
+    print(path)
 
 
 def _wavelength_table(embedding: "Embedding") -> "Table":
-    """The pairs, or a dozen of them, evenly spaced."""
+    """All pairs, or twelve of them, evenly spaced."""
     from rich.table import Table
 
     half = embedding.dim // 2
-    shown = [i * (half - 1) // (_MOST_LINES - 1) for i in range(_MOST_LINES)]
-    table = Table("pair i", "dimensions", "wavelength", f"turns in T = {embedding.num_timesteps}")
+    shown = [i * (half - 1) // (_MAX_LINES - 1) for i in range(_MAX_LINES)]
+    table = Table("pair i", "dimensions", "wavelength", f"periods in T = {embedding.num_timesteps}")
     for column in table.columns:
         column.justify = "right"
-    for i in shown if half > _MOST_LINES else range(half):
+    for i in shown if half > _MAX_LINES else range(half):
         wavelength = embedding.wavelengths[i]
         table.add_row(
             str(i),
@@ -174,13 +184,13 @@ def _wavelength_table(embedding: "Embedding") -> "Table":
 
 
 def _distance_table(embedding: "Embedding", chosen: list[int]) -> "Table":
-    """Between each two of the first chosen timesteps; the figure and --json have all."""
+    """Distances between the first chosen timesteps; the figure and --json have all."""
     from rich.table import Table
 
     from diffcli.figures.embedding import distances
 
-    shown = chosen[:_MOST_COLUMNS]
-    between = distances([embedding.row(t) for t in shown])
+    shown = chosen[:_MAX_COLUMNS]
+    between = distances(embedding.rows(shown))
     table = Table("distance", *(f"t = {t}" for t in shown))
     for column in table.columns:
         column.justify = "right"
@@ -190,41 +200,43 @@ def _distance_table(embedding: "Embedding", chosen: list[int]) -> "Table":
 
 
 def _numbers(
-    embedding: "Embedding", chosen: list[int], network: "Network | None"
+    embedding: "Embedding", chosen: list[int], learned: "Learned | None"
 ) -> dict[str, object]:
-    """All that the figure shows, as JSON has it."""
+    """All numbers of the figure, for JSON."""
     from diffcli.figures.embedding import distances
 
     timesteps = chosen or list(range(embedding.num_timesteps))
-    rows = [embedding.row(t) for t in timesteps]
+    rows = embedding.rows(timesteps)
     numbers: dict[str, object] = {
         "dim": embedding.dim,
         "num_timesteps": embedding.num_timesteps,
         "max_period": embedding.max_period,
-        "frequencies": embedding.frequencies,
-        "wavelengths": embedding.wavelengths,
+        "frequencies": embedding.frequencies.tolist(),
+        "wavelengths": embedding.wavelengths.tolist(),
         "incomplete_pairs": list(embedding.incomplete),
         "timesteps": timesteps,
-        "embeddings": rows,
+        "embeddings": rows.tolist(),
     }
     if chosen:
-        numbers["distances"] = distances(rows)
-    if network:
-        learned = network(timesteps)
-        numbers["learned_embeddings"] = learned.rows
-        numbers["class_names"] = learned.class_names
-        numbers["label_similarity"] = learned.label_similarity
-        numbers["effect_similarity"] = learned.effect_similarity
+        numbers["distances"] = distances(rows).tolist()
+    if learned:
+        found = learned(timesteps)
+        numbers["learned_embeddings"] = found.rows.tolist()
+        numbers["class_names"] = found.class_names
+        numbers["label_similarity"] = found.label_similarity.tolist()
+        numbers["effect_similarity"] = found.effect_similarity.tolist()
     return numbers
 
 
-def _write_csv(embedding: "Embedding", chosen: list[int], network: "Network | None") -> None:
+def _write_csv(embedding: "Embedding", chosen: list[int], learned: "Learned | None") -> None:
     timesteps = chosen or range(embedding.num_timesteps)
     half = embedding.dim // 2
     header = ["t", *(f"{wave}_{i}" for wave in ("sin", "cos") for i in range(half))]
-    learned = network(timesteps).rows if network else [[] for _ in timesteps]
-    header += [f"learned_{i}" for i in range(len(learned[0]))]
+    extra: list[list[float]] = (
+        learned(timesteps).rows.tolist() if learned else [[]] * len(timesteps)
+    )
+    header += [f"learned_{i}" for i in range(len(extra[0]))]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(header)
-    for t, extra in zip(timesteps, learned, strict=True):
-        writer.writerow([t, *embedding.row(t), *extra])
+    for t, row, more in zip(timesteps, embedding.rows(timesteps).tolist(), extra, strict=True):
+        writer.writerow([t, *row, *more])

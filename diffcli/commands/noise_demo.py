@@ -1,13 +1,25 @@
-"""``diffcli noise-demo``: a picture turns into noise, and back."""
+"""``diffcli noise-demo``: add noise to a picture as training does, and remove it."""
 
-import sys
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.options import ForceOption
-from diffcli.commands.places import check_place, free_place
+from diffcli.commands.console import say
+from diffcli.commands.options import (
+    MAX_SEED,
+    OUTPUT_PANEL,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    TimestepOption,
+    Timesteps,
+    check_output,
+    chosen_timesteps,
+    output_path,
+)
+from diffcli.core.config import MAX_TIMESTEPS
 from diffcli.errors import DiffcliError, UsageError
 
 if TYPE_CHECKING:
@@ -15,59 +27,56 @@ if TYPE_CHECKING:
 
     from diffcli.core.denoiser import Denoiser
     from diffcli.core.schedule import NoiseSchedule
-    from diffcli.figures.noising import Noising, Process
+    from diffcli.figures.noising import ForwardProcess, Noising
 
-_SCHEDULE, _BACK, _OUTPUT = "Schedule", "The way back", "Output"
-_DEFAULT_TIMESTEPS, _DEFAULT_FRAMES, _EVENLY = 300, 60, 5
+_SCHEDULE_PANEL, _REVERSE_PANEL = "Schedule", "Reverse process"
+_DEFAULT_TIMESTEPS, _DEFAULT_FRAMES, _DEFAULT_COUNT = 300, 60, 5
 _FRAME_MILLISECONDS, _LAST_MILLISECONDS = 80, 2000
 
 
 def noise_demo(
-    image: Annotated[Path, typer.Argument(help="Any picture.", show_default=False)],
-    t: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--t",
-            help="Timesteps to show, 0 to T - 1: 150 or 0,50,150. May be repeated.",
-            show_default="five, evenly spaced",
-        ),
-    ] = None,
+    image: Annotated[Path, typer.Argument(help="Picture to add noise to.", show_default=False)],
+    timestep: TimestepOption = None,
     size: Annotated[
         int, typer.Option(min=1, max=4096, help="Longest side; larger pictures are reduced.")
     ] = 256,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise.")] = 0,
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="linear, scaled-linear, cosine, or several with commas between, for the same "
-            "noise under each.",
-            show_default="linear, or the --model's",
-            rich_help_panel=_SCHEDULE,
+            help="Noise schedule: linear, scaled-linear, cosine, rectified-flow, or several "
+            "separated by commas.",
+            show_default="linear, or that of --model",
+            rich_help_panel=_SCHEDULE_PANEL,
         ),
     ] = None,
     timesteps: Annotated[
         int | None,
         typer.Option(
             min=1,
-            max=100_000,
-            help="T of the schedule.",
-            show_default=f"{_DEFAULT_TIMESTEPS}, or the --model's",
-            rich_help_panel=_SCHEDULE,
+            max=MAX_TIMESTEPS,
+            help="Number of timesteps T.",
+            show_default=f"{_DEFAULT_TIMESTEPS}, or that of --model",
+            rich_help_panel=_SCHEDULE_PANEL,
         ),
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A model file, or a run by folder or name, to estimate the picture from the "
-            "noise; the picture is fitted to it.",
-            show_default="newest run, else the shipped digits, for pictures of their shape",
-            rich_help_panel=_BACK,
+            "--model",
+            "-m",
+            help="Model file, run folder, or name of a run in runs/: estimates the picture from "
+            "the noisy one. The picture is resized to fit the model.",
+            show_default="newest run, else the shipped digits, if the picture fits",
+            rich_help_panel=_REVERSE_PANEL,
         ),
     ] = None,
     denoise: Annotated[
         bool,
         typer.Option(
-            "--denoise", help="Also go all the way back from each t.", rich_help_panel=_BACK
+            "--denoise",
+            help="Also denoise the picture in many steps from each timestep.",
+            rich_help_panel=_REVERSE_PANEL,
         ),
     ] = False,
     output: Annotated[
@@ -75,9 +84,9 @@ def noise_demo(
         typer.Option(
             "--output",
             "-o",
-            help="The PNG to write, or a GIF of the whole way.",
+            help="PNG to write, or GIF for an animation.",
             show_default="noise.png, or noise.gif with --frames",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
     frames: Annotated[
@@ -85,124 +94,117 @@ def noise_demo(
         typer.Option(
             min=2,
             max=1000,
-            help="Pictures in the GIF.",
+            help="Frames of the GIF.",
             show_default=str(_DEFAULT_FRAMES),
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
     force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what the forward process makes of a picture, with all its numbers.
+    """Draw what the forward process does to a picture, with all numbers.
 
-    The default is the classic process: linear betas from 0.0001 to 0.02, T = 300.
+    The default is the classic process: linear betas from 0.0001 to 0.02, T = 300. With --json,
+    numbers are printed and no figure is drawn.
     """
-    from diffcli.files.reading import open_picture
-
     target = output or Path("noise.png" if frames is None else "noise.gif")
-    animated = _is_animated(target, frames, bool(t or denoise or model))
-    check_place(target)
-    picture = open_picture(image)
-    picture.thumbnail((size, size), reducing_gap=3)
+    check_output(target, (".png", ".gif"))
+    animated = target.suffix.lower() == ".gif"
+    if frames is not None and not animated:
+        raise UsageError(f"--frames makes a GIF, and the output is {target}; name a .gif")
+    if animated and (timestep or denoise or model or as_json):
+        raise UsageError(
+            "a GIF shows all timesteps; leave out --timestep, --model, --denoise and --json, or "
+            "name a .png"
+        )
 
-    from diffcli.commands.timesteps import parse_timesteps
-    from diffcli.figures.noise_figure import noise_figure
+    from diffcli.figures.noise import noise_figure
     from diffcli.figures.noising import Noising
     from diffcli.files.pictures import save_png
+    from diffcli.files.reading import open_picture
 
+    picture = open_picture(image)
+    picture.thumbnail((size, size), reducing_gap=3)
     denoiser, note = (None, "") if animated else _find_denoiser(model, picture, denoise)
     if model and denoiser:
         picture = _fitted(picture, denoiser)
     schedules = _schedules(schedule, timesteps, denoiser if model else None)
     noising = Noising(picture, seed)
     if animated:
-        target = free_place(target, force)
+        target = output_path(target, force)
         _write_gif(target, noising, schedules, frames or _DEFAULT_FRAMES)
     else:
         total = next(iter(schedules.values())).num_timesteps
-        chosen = parse_timesteps(t or [",".join(map(str, _evenly(total)))], total)
-        print(note, end="", file=sys.stderr)
+        chosen = chosen_timesteps(timestep or [_evenly_spaced(total)], total)
+        if note and not quiet:
+            say(note)
         processes = [
             noising.process(name, process, chosen, denoiser, denoise)
             for name, process in schedules.items()
         ]
-        target = free_place(target, force)
+        if as_json:
+            print(json.dumps([_numbers(process) for process in processes], allow_nan=False))
+            return
+        target = output_path(target, force)
         save_png(target, noise_figure(image.name, noising, processes))
-        _print_tables(processes)
+        if not quiet:
+            _print_tables(processes)
     print(target)
 
 
-def _is_animated(target: Path, frames: int | None, still: bool) -> bool:
-    kind = target.suffix.lower()
-    if kind not in (".png", ".gif"):
-        raise UsageError(f"-o {target} is neither .png nor .gif; name one of these")
-    if kind == ".png" and frames is not None:
-        raise UsageError(f"--frames makes a GIF, and -o {target} is none; name a .gif")
-    if kind == ".gif" and still:
-        raise UsageError(
-            "a GIF shows the whole way to noise; leave out --t, --model and --denoise, "
-            "or name a .png"
-        )
-    return kind == ".gif"
-
-
-def _evenly(num_timesteps: int) -> list[int]:
-    return [i * (num_timesteps - 1) // (_EVENLY - 1) for i in range(_EVENLY)]
+def _evenly_spaced(num_timesteps: int) -> Timesteps:
+    last = _DEFAULT_COUNT - 1
+    return Timesteps(i * (num_timesteps - 1) // last for i in range(_DEFAULT_COUNT))
 
 
 def _find_denoiser(
-    named: Path | None, picture: "Image", needed: bool
+    wanted: Path | None, picture: "Image", needed: bool
 ) -> "tuple[Denoiser | None, str]":
-    """The named model; without a name the usual one, if the picture has its shape.
-
-    Also a line to print about it.
-    """
+    """The wanted model, or the default one if the picture fits it; and a line to print."""
     from diffcli.files.checkpoint import load_model, read_description
-    from diffcli.files.models import find_model
+    from diffcli.files.locations import find_model
 
-    path = find_model(named)
-    if named is None:
+    path = find_model(wanted)
+    if wanted is None:
         try:
-            architecture = read_description(path).architecture
+            channels, height, width = read_description(path).architecture.image_shape
         except DiffcliError as error:
             if needed:
                 raise
-            return None, f"no way back: {error}\n"
-        shape = (architecture.image_width, architecture.image_height)
-        if picture.size != shape or (picture.mode == "RGB") != (architecture.image_channels == 3):
+            return None, f"no reverse process: {error}"
+        if picture.size != (width, height) or (picture.mode == "RGB") != (channels == 3):
             if needed:
-                colours = "grey" if architecture.image_channels == 1 else "colour"
+                colours = "grey" if channels == 1 else "colour"
                 raise UsageError(
-                    f"--denoise needs a {colours} picture of {shape[0]}x{shape[1]} pixels for "
-                    f"{path}; name a model with --model, and the picture is fitted to it"
+                    f"--denoise needs a {colours} picture of {width}x{height} pixels for {path}; "
+                    "name a model with --model, and the picture is resized to fit"
                 )
             return None, ""
-    return load_model(path)[1], f"model: {path}\n"
+    return load_model(path)[1], f"model: {path}"
 
 
 def _fitted(picture: "Image", denoiser: "Denoiser") -> "Image":
-    from PIL import ImageOps
+    from diffcli.files.pictures import fitted
 
-    config = denoiser.network.config
-    coloured = picture.convert("L" if config.image_channels == 1 else "RGB")
-    return ImageOps.fit(coloured, (config.image_width, config.image_height))
+    return fitted(picture, *denoiser.network.config.image_shape)
 
 
 def _schedules(
     names: str | None, timesteps: int | None, denoiser: "Denoiser | None"
 ) -> "dict[str, NoiseSchedule]":
-    """The schedules that are asked for; if none is, the network's, else the classic one."""
-    from typing import get_args
-
-    from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, ScheduleName
+    """The given schedules, else the network's, else the classic one."""
+    from diffcli.core.config import ScheduleConfig
+    from diffcli.core.schedule import SCHEDULES, NoiseSchedule
 
     if denoiser and names is None and timesteps is None:
         return {"the model's schedule": denoiser.schedule}
-    known: dict[str, ScheduleName] = {name: name for name in get_args(ScheduleName)}
+    known = {str(name): name for name in SCHEDULES}
     total = timesteps or _DEFAULT_TIMESTEPS
     schedules = {}
     for name in [part.strip() for part in (names or "linear").split(",")]:
         if name not in known:
-            raise UsageError(f"--schedule {name!r} is none of {', '.join(known)}")
+            raise UsageError(f"there is no schedule {name!r}; known are {', '.join(known)}")
         schedules[name] = NoiseSchedule.from_config(ScheduleConfig(known[name], total))
     return schedules
 
@@ -210,24 +212,45 @@ def _schedules(
 def _write_gif(
     target: Path, noising: "Noising", schedules: "dict[str, NoiseSchedule]", count: int
 ) -> None:
-    from diffcli.figures.noise_figure import animation
-    from diffcli.files.atomic import write_atomically
+    from diffcli.figures.noise import animation
     from diffcli.files.pictures import encode_animation
+    from diffcli.files.writing import write_atomically
 
     frames = list(animation(noising, schedules, count))
     durations = [_FRAME_MILLISECONDS] * (count - 1) + [_LAST_MILLISECONDS]
     write_atomically(target, encode_animation(frames, durations))
 
 
-def _print_tables(processes: "list[Process]") -> None:
+def _numbers(process: "ForwardProcess") -> dict[str, object]:
+    """All numbers of the figure, for JSON."""
+    return {
+        "schedule": process.name,
+        "prior_kl": process.prior_kl,
+        "timesteps": [
+            {
+                "t": step.t,
+                "alphas_cumprod": step.alphas_cumprod,
+                "alpha": step.alpha,
+                "sigma": step.sigma,
+                "snr": step.snr,
+                "log_snr": step.log_snr,
+                "one_step_mse": step.estimate and step.estimate.mse,
+                "final_mse": step.denoised and step.denoised.mse,
+            }
+            for step in process.steps
+        ],
+    }
+
+
+def _print_tables(processes: "list[ForwardProcess]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from diffcli.figures.noise_figure import remark
+    from diffcli.figures.noise import remark
 
     console = Console(stderr=True, highlight=False)
     for process in processes:
-        columns = ["t", "alpha_bar", "signal", "noise", "SNR", "log-SNR"]
+        columns = ["t", "ᾱ", "signal √ᾱ", "noise σ", "SNR", "log-SNR"]
         columns += ["1-step MSE"] if process.steps[0].estimate else []
         columns += ["final MSE"] if process.steps[0].denoised else []
         table = Table(*columns, title=process.name, title_justify="left")
@@ -236,13 +259,13 @@ def _print_tables(processes: "list[Process]") -> None:
         for step in process.steps:
             row = [
                 str(step.t),
-                f"{step.alpha_bar:.4g}",
-                f"{step.signal:.4f}",
-                f"{step.noise:.4f}",
+                f"{step.alphas_cumprod:.4g}",
+                f"{step.alpha:.4f}",
+                f"{step.sigma:.4f}",
                 f"{step.snr:.3g}",
                 f"{step.log_snr:.2f}",
             ]
-            row += [f"{one.mse:.3g}" for one in (step.estimate, step.denoised) if one]
+            row += [f"{found.mse:.3g}" for found in (step.estimate, step.denoised) if found]
             table.add_row(*row)
         console.print(table)
         console.print(remark(process))

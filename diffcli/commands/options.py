@@ -1,56 +1,187 @@
-"""Options that several commands have, so that they are the same in all of them."""
+"""Options that several commands share, the parsers of all options, and places to write to."""
 
-from enum import StrEnum
+import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-_MODEL, _WAY, _OUTPUT = "Model", "Way of sampling", "Output"
+from diffcli.core.config import SamplerName
+from diffcli.errors import UsageError
+
+MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
+MAX_SEED = 2**32 - 1
+
+ADVICE = {
+    "data": "choose the data set with --data",
+    "device": "choose another --device",
+    "features": "leave --features out to use the usual network",
+    "force": "go on with it (--resume), replace it (--force) or choose another --name",
+    "image_size": "choose a size with --image-size",
+    "learning_rate": "try a lower --learning-rate",
+    "model": "name another one with --model",
+    "name": "start a new run with another --name",
+    "out_dir": "write them to a folder with --out-dir",
+    "picture": "name another picture with --from",
+    "samples": "name other pictures with --samples",
+}
+"""How to change the argument that an error names, in commands that have such an option."""
 
 
-class SamplerName(StrEnum):
-    """The samplers, as the command line names them."""
+class Size(NamedTuple):
+    """Height and width in pixels."""
 
-    ddpm = "ddpm"
-    ddim = "ddim"
-    dpmpp = "dpmpp"
-    dpmpp_sde = "dpmpp-sde"
+    height: int
+    width: int
+
+
+class Interval(NamedTuple):
+    """The first and the last timestep of an interval."""
+
+    first: int
+    last: int
+
+
+class Timesteps(tuple[int, ...]):
+    """Timesteps in the given order."""
+
+    __slots__ = ()
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in ``90``, ``90s``, ``10m`` or ``1.5h``."""
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text.strip())
+    seconds = float(match[1]) * units[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise typer.BadParameter(f"{text!r} is no duration; write it like 90s, 10m or 1.5h")
+    return seconds
+
+
+def parse_size(text: str) -> Size:
+    """The size in ``32`` or ``48x32``, which is width x height."""
+    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text.strip())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no size; write it like 32 or 48x32")
+    return Size(int(match[2] or match[1]), int(match[1]))
+
+
+def parse_interval(text: str) -> Interval:
+    """The interval in ``50-250``."""
+    match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text.strip())
+    if not match or int(match[1]) > int(match[2]):
+        raise typer.BadParameter(f"{text!r} is no interval; write it like 50-250")
+    return Interval(int(match[1]), int(match[2]))
+
+
+def parse_timesteps(text: str) -> Timesteps:
+    """The timesteps in ``150`` or ``0,50,150``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+        raise typer.BadParameter(f"{text!r} is no timestep; write it like 150 or 0,50,150")
+    return Timesteps(map(int, parts))
+
+
+def chosen_timesteps(given: list[Timesteps], num_timesteps: int) -> list[int]:
+    """All timesteps of a repeated option, each once.
+
+    Raises:
+        UsageError: if one is not in ``0 .. num_timesteps - 1``.
+    """
+    timesteps = list(dict.fromkeys(t for part in given for t in part))
+    for t in timesteps:
+        if t >= num_timesteps:
+            raise UsageError(f"timestep {t} is not in 0 .. {num_timesteps - 1}")
+    return timesteps
 
 
 ModelOption = Annotated[
     Path | None,
     typer.Option(
-        help="A model file, or a run by folder or name.",
+        "--model",
+        "-m",
+        help="Model file, run folder, or name of a run.",
         show_default="newest run, else digits",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODEL)
+    str,
+    typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL_PANEL),
 ]
 SamplerOption = Annotated[
     SamplerName | None,
     typer.Option(
-        help="ddpm and dpmpp-sde add noise on the way; ddpm takes all T steps unless told.",
+        metavar="<name>",
+        help="Sampler: ddpm, ddim, dpmpp or dpmpp-sde.",
         show_default="the model's",
-        rich_help_panel=_WAY,
+        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 StepsOption = Annotated[
     int | None,
     typer.Option(
-        help="Steps of the sampler, 1 to T.", show_default="the model's", rich_help_panel=_WAY
+        help="Number of sampling steps, up to T.",
+        show_default="the model's",
+        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 GuidanceOption = Annotated[
     float | None,
     typer.Option(
-        help="1 is plain conditional, 0 ignores the label.",
+        help="Guidance scale: 1 is none, 0 ignores the label.",
         show_default="the model's",
-        rich_help_panel=_WAY,
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TimestepOption = Annotated[
+    list[Timesteps] | None,
+    typer.Option(
+        "--timestep",
+        "-t",
+        "--t",
+        parser=parse_timesteps,
+        metavar="<timesteps>",
+        help="Timesteps to show: 150 or 0,50,150. May be repeated.",
+        show_default=False,
     ),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Overwrite what exists.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT_PANEL)
 ]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT_PANEL),
+]
+
+
+def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:
+    """Check that a file can be written, before there is work to lose.
+
+    Raises:
+        UsageError: if the path is a folder or a device, or has another suffix.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"the output {path} must end in {' or '.join(suffixes)}")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise UsageError(f"the output {path} is {kind}; name a file")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is a file; the output {path} cannot be in it")
+
+
+def output_path(wanted: Path, force: bool) -> Path:
+    """Where to write: ``wanted``, or a free name if that exists.  Its folder is made."""
+    from diffcli.files.naming import unused_path
+
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    path = wanted if force else unused_path(wanted)
+    if path != wanted:
+        message = f"{wanted} exists; writing {path} instead (--force overwrites)"
+        print(message, file=sys.stderr, flush=True)
+    return path

@@ -1,164 +1,359 @@
-"""``diffcli train``: teach a new model."""
+"""``diffcli train``: train a model."""
 
-from enum import StrEnum
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.durations import parse_duration
-from diffcli.commands.sizes import parse_size
+from diffcli.commands.console import (
+    ProgressDisplay,
+    deferred_interruption,
+    list_unreadable,
+    say,
+    show_plan,
+    status_line,
+)
+from diffcli.commands.options import (
+    MAX_SEED,
+    OUTPUT_PANEL,
+    JsonOption,
+    QuietOption,
+    Size,
+    parse_duration,
+    parse_size,
+)
 from diffcli.errors import UsageError
+from diffcli.training.config import RunConfig
+from diffcli.training.recipe import RECIPES, Recipe, RecipeName
 
-_END, _HOW, _WHAT = "End of the run, whichever comes first", "Way of training", "Pictures"
-_REPORT = "Report"
+if TYPE_CHECKING:
+    import torch
 
+    from diffcli.data.images import LabelledImages
+    from diffcli.data.sources import DataSet
+    from diffcli.training.distributed import Distributed
+    from diffcli.training.run import Run
+    from diffcli.training.run_folder import RunFolder
+    from diffcli.training.trainer import Trainer
 
-class RecipeOption(StrEnum):
-    """The recipes, as the command line names them."""
-
-    fast = "fast"
-    ddpm = "ddpm"
+_END, _DATA, _TRAINING = "End of the run", "Data", "Training"
+_DEFAULT_EPOCHS = 10.0
+_MAX_EPOCHS = 1_000_000
+# What decides the course of a run, and cannot change when it is resumed.
+_FIXED = ("data", "image_size", "flip", "recipe", "batch_size", "learning_rate", "seed", "name")
 
 
 def train(
     context: typer.Context,
     run: Annotated[
         str | None,
-        typer.Argument(help="With --resume: the run, if not the newest one."),
+        typer.Argument(
+            help="Name or folder of the run to resume.",
+            show_default="the last one",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run from where it was saved.")
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the run's folder in runs/.", show_default="date and time"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a run of that name.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
     epochs: Annotated[
         float | None,
         typer.Option(
-            help="Passes over the pictures.",
+            help="Limit in passes over the data.",
             show_default="10, if no limit",
             rich_help_panel=_END,
         ),
     ] = None,
     max_steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="<int>", help="Training steps.", rich_help_panel=_END),
+        typer.Option(min=1, metavar="<int>", help="Limit in steps.", rich_help_panel=_END),
     ] = None,
     max_time: Annotated[
-        str | None,
-        typer.Option(help="Time on the clock: 90s, 10m, 1.5h.", rich_help_panel=_END),
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="<duration>",
+            help="Limit in time: 90s, 10m, 1.5h.",
+            rich_help_panel=_END,
+        ),
     ] = None,
     data: Annotated[
         str,
         typer.Option(
-            help="mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10, a "
-            "folder of class folders, or an IDX file beside that of its labels.",
-            rich_help_panel=_WHAT,
+            help="Data set: mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, "
+            "cifar10, a folder of class folders, or an IDX file.",
+            rich_help_panel=_DATA,
         ),
     ] = "mnist",
     image_size: Annotated[
-        str | None,
+        Size | None,
         typer.Option(
-            help="Side, or WIDTHxHEIGHT, in pixels.",
+            parser=parse_size,
+            metavar="<size>",
+            help="Size to resize pictures to: 32, or 48x32.",
             show_default="their own",
-            rich_help_panel=_WHAT,
+            rich_help_panel=_DATA,
         ),
     ] = None,
     flip: Annotated[
         bool,
-        typer.Option("--flip", help="Mirror half of the pictures.", rich_help_panel=_WHAT),
+        typer.Option("--flip", help="Mirror half of the pictures.", rich_help_panel=_DATA),
     ] = False,
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Where fetched data sets are kept.",
+            help="Folder for downloads.",
             envvar="DIFFCLI_DATA_DIR",
             show_default="cache folder",
-            rich_help_panel=_WHAT,
+            rich_help_panel=_DATA,
         ),
     ] = None,
     recipe: Annotated[
-        RecipeOption,
+        RecipeName,
         typer.Option(
-            help="fast, or ddpm: the classic, T = 300, linear betas, epsilon.",
-            rich_help_panel=_HOW,
+            metavar="<name>",
+            help="Recipe: fast, or ddpm (classic: T = 300, linear betas).",
+            rich_help_panel=_TRAINING,
         ),
-    ] = RecipeOption.fast,
+    ] = "fast",
     batch_size: Annotated[
-        int,
-        typer.Option(min=1, metavar="<int>", help="Pictures per step.", rich_help_panel=_HOW),
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="<int>",
+            help="Pictures per step.",
+            show_default="the recipe's",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Its peak.", show_default="the recipe's", rich_help_panel=_HOW),
+        typer.Option(
+            help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_TRAINING
+        ),
     ] = None,
     seed: Annotated[
         int,
         typer.Option(
             min=0,
-            max=2**32 - 1,
+            max=MAX_SEED,
             metavar="<int>",
-            help="Of all that is drawn.",
-            rich_help_panel=_HOW,
+            help="Seed of all random choices.",
+            rich_help_panel=_TRAINING,
         ),
     ] = 0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_HOW)
+        str,
+        typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_TRAINING),
     ] = "auto",
-    compiled: Annotated[
+    compile: Annotated[  # noqa: A002 - the name of the option
         bool,
         typer.Option(
             "--compile",
-            help="Compile the network first, for faster steps; up to a minute.",
-            rich_help_panel=_HOW,
+            help="Compile the network: up to a minute, then faster steps.",
+            rich_help_panel=_TRAINING,
         ),
     ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what it would cost, and stop.", rich_help_panel=_REPORT
+            "--dry-run",
+            help="Print the plan and stop before training.",
+            rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Report errors only.", rich_help_panel=_REPORT)
-    ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=_REPORT)
-    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train a model and keep it, with samples and metrics, under runs/."""
-    from diffcli.commands.training import Request, start_or_resume
-
-    if run and not resume:
-        raise UsageError(f"to go on with {run}, add --resume; a new run is named by --name {run}")
+    """Train a model and save it in runs/, with samples, metrics and a loss chart."""
     found = {option: context.get_parameter_source(option) for option in context.params}
     sources = {option: source.name.lower() for option, source in found.items() if source}
-    sources["max_seconds"] = sources["max_time"]  # as the configuration calls it
-    start_or_resume(
-        Request(
-            run=run,
-            resume=resume,
-            name=name,
-            overwrite=overwrite,
-            epochs=epochs,
-            max_steps=max_steps,
-            max_seconds=parse_duration(max_time) if max_time else None,
+    limits = {"epochs": epochs, "max_steps": max_steps, "max_seconds": max_time}
+    if not any(limits.values()) and not resume:
+        limits["epochs"] = _DEFAULT_EPOCHS
+    _check_range("--epochs", epochs, _MAX_EPOCHS)
+    _check_range("--learning-rate", learning_rate, 1)
+    if run and not resume:
+        raise UsageError(f"to go on with the run {run}, add --resume; for a new run, use --name")
+
+    from diffcli.device import open_device
+    from diffcli.training.distributed import join_processes
+    from diffcli.training.run import Run, resolved
+    from diffcli.training.run_folder import RunFolder
+
+    if resume:
+        folder, config = _resumed(run, limits, compile, sources)
+    else:
+        folder = RunFolder(_new_path(name))
+        folder.check_free(force)
+        config = RunConfig(
+            recipe=_recipe(recipe, batch_size, learning_rate),
             data=data,
-            image_size=parse_size(image_size) if image_size else None,
+            image_size=image_size,
             flip=flip,
-            recipe=recipe.value,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
             seed=seed,
-            compiled=compiled,
-        ),
-        sources=sources,
-        device=device,
-        data_dir=data_dir,
-        dry_run=dry_run,
-        quiet=quiet,
-        json_output=json_output,
+            compile=compile,
+            epochs=limits["epochs"],
+            max_steps=max_steps,
+            max_seconds=max_time,
+        )
+    where = open_device(device)
+    with join_processes() as distributed:
+        quiet = quiet or not distributed.is_leader
+        dataset = _load(config, data_dir, distributed, quiet)
+        config = resolved(config, dataset.train)
+        if not quiet or (dry_run and distributed.is_leader):
+            _foresee(config, dataset.train, where, sources, as_json=dry_run and as_json)
+        if dry_run:
+            return
+        with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
+            if resume:
+                training = Run.open(folder, config, dataset, where, distributed)
+                _check_end(training, bool(any(limits.values())), quiet)
+            else:
+                training = Run.create(folder.path, config, dataset, where, distributed, force)
+            _compile(training.trainer, config, quiet=True)
+            for status in training.train(interruption):
+                display.show(status.progress, status_line(status))
+        if interruption() and training.progress < 1:
+            say(
+                f"stopped after {training.trainer.steps_done} steps, all saved; go on with: "
+                f"diffcli train --resume {folder.path.name}"
+            )
+            raise typer.Exit(interruption.exit_code)
+        if distributed.is_leader:
+            folder.save_loss_chart()
+            result = {"folder": str(folder.path), **training.summary()}
+            print(json.dumps(result) if as_json else folder.path)
+
+
+def _recipe(name: RecipeName, batch_size: int | None, learning_rate: float | None) -> Recipe:
+    recipe = RECIPES[name]
+    return replace(
+        recipe,
+        batch_size=batch_size or recipe.batch_size,
+        learning_rate=learning_rate or recipe.learning_rate,
     )
+
+
+def _resumed(
+    run: str | None, limits: Mapping[str, float | None], compile_it: bool, sources: dict[str, str]
+) -> "tuple[RunFolder, RunConfig]":
+    """The folder and the configuration of a run, with other limits if some are given."""
+    from diffcli.training.run_folder import find_run
+
+    for option in _FIXED:
+        if sources.get(option) == "commandline":
+            flag = option.replace("_", "-")
+            raise UsageError(f"a resumed run keeps its --{flag}; leave it out, or start a new run")
+    folder = find_run(run)
+    config = folder.config()
+    given = [option for option in ("epochs", "max_steps", "max_time", "compile")
+             if sources.get(option) == "commandline"]  # fmt: skip
+    sources.update({option: "file" for option in sources if option not in given})
+    if any(limits.values()):
+        steps = limits["max_steps"]
+        config = replace(
+            config,
+            epochs=limits["epochs"],
+            max_steps=None if steps is None else int(steps),
+            max_seconds=limits["max_seconds"],
+        )
+    return folder, replace(config, compile=config.compile or compile_it)
+
+
+def _load(
+    config: RunConfig, data_dir: Path | None, distributed: "Distributed", quiet: bool
+) -> "DataSet":
+    """Read the data set; with several processes, the first one downloads it before the others."""
+    from diffcli.data.sources import load_data
+
+    with ProgressDisplay(quiet) as display, distributed.leader_first():
+
+        def show(done: int, total: int, size: int) -> None:
+            text = f"{done:,} of {total:,} pictures, {size / 1e6:.1f} MB in memory"
+            display.show(done / total, text)
+
+        dataset = load_data(config.data, config.image_size, data_dir, show)
+    if not quiet:
+        list_unreadable(dataset.unreadable)
+    return dataset
+
+
+def _foresee(
+    config: RunConfig,
+    data: "LabelledImages",
+    device: "torch.device",
+    sources: Mapping[str, str],
+    as_json: bool,
+) -> None:
+    """Measure the speed of a trial and print the plan of the run."""
+    from diffcli.training.distributed import Distributed
+    from diffcli.training.plan import make_plan
+    from diffcli.training.run import make_trainer
+
+    trial = make_trainer(config, data, device, Distributed())
+    _compile(trial, config, quiet=False)
+    plan = make_plan(trial)
+    if as_json:
+        print(json.dumps({"config": config.document(), "plan": asdict(plan)}))
+    else:
+        show_plan(plan, config, sources)
+
+
+def _check_range(option: str, value: float | None, most: float) -> None:
+    if value is not None and not 0 < value <= most:
+        raise UsageError(f"{option} must be above 0 and at most {most:,}, not {value:g}")
+
+
+def _new_path(name: str | None) -> Path:
+    from diffcli.files.locations import RUNS_FOLDER
+
+    if name is None:
+        name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
+    return RUNS_FOLDER / name
+
+
+def _compile(trainer: "Trainer", config: RunConfig, quiet: bool) -> None:
+    """Compile if requested, or say why it is not possible."""
+    if not config.compile:
+        return
+    if not quiet:
+        say("compiling the network, which takes up to a minute the first time")
+    # The messages of torch are about the machine, not about this run.
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        trainer.compile()
+    except RuntimeError as error:
+        if not quiet:
+            reason = str(error).strip().partition("\n")[0]
+            say(f"the network cannot be compiled and runs without it: {reason}")
+
+
+def _check_end(training: "Run", limited: bool, quiet: bool) -> None:
+    """Say so if a resumed run is complete.
+
+    Raises:
+        UsageError: if limits were given that the run has already reached.
+    """
+    if training.progress < 1:
+        return
+    had = (
+        f"{training.folder.path} has had {training.trainer.steps_done:,} steps in "
+        f"{training.seconds:.0f} s already"
+    )
+    if limited:
+        raise UsageError(f"{had}; to go on, give a later limit")
+    if not quiet:
+        say(f"{had} and is complete; to go on, give a later limit")

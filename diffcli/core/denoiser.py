@@ -1,85 +1,119 @@
-"""A network, a schedule and a prediction type make a denoiser."""
+"""A denoiser: a network, a schedule, and what the network predicts."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from diffcli.core.config import PredictionType
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
 
-PredictionType = Literal["epsilon", "v_prediction"]
+Weights = tuple[Any, Any]
+"""``a`` and ``b``, floats or tensors as ``alpha_t`` and ``sigma_t`` are."""
+
+PREDICTION_TYPES: dict[PredictionType, Callable[[Any, Any], Weights]] = {
+    "epsilon": lambda _alpha, _sigma: (0.0, 1.0),  # Ho et al. 2020, eq. 14
+    "x0": lambda _alpha, _sigma: (1.0, 0.0),
+    "v_prediction": lambda alpha, sigma: (-sigma, alpha),  # Salimans & Ho 2022, section 4
+    "flow": lambda _alpha, _sigma: (-1.0, 1.0),  # Liu et al. 2023, eq. 1; Lipman et al. 2023
+}
+"""From ``alpha_t, sigma_t`` to ``a, b``: the network predicts ``a * x_0 + b * epsilon``."""
 
 
 class Estimate(NamedTuple):
-    """What a denoiser makes of noisy images: the clean images and the noise, ``(B, C, H, W)``."""
+    """Estimates of the clean images and of the noise in noisy ones, each ``(B, C, H, W)``."""
 
     x0: Tensor
     epsilon: Tensor
 
-    def clipped(self, schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> "Estimate":
-        """The same with ``x0`` inside [-1, 1] and ``epsilon`` derived again from it.
-
-        Without the second half the two would no longer add up to ``x_t``, and at timesteps
-        with little signal left ``epsilon`` would carry the error that clipping removed.
-        """
-        x0 = self.x0.clamp(-1, 1)
-        return Estimate(x0, schedule.epsilon_from_x0(x_t, x0, t))
-
 
 class Denoiser(nn.Module):
-    """Turns a network's prediction into an estimate of the image and of the noise.
+    """Estimates the clean image and the noise from a network's prediction.
 
     Args:
-        network: predicts ``epsilon`` or ``v``.
-        schedule: the process that the network was trained on.
-        prediction_type: which of the two.
+        network: predicts what ``prediction_type`` says.
+        schedule: the process that the network is trained on.
+        prediction_type: a name in ``PREDICTION_TYPES``.
+
+    Raises:
+        ValueError: if there is no such prediction type.
     """
 
     def __init__(
         self, network: ConditionalUNet, schedule: NoiseSchedule, prediction_type: PredictionType
     ) -> None:
         super().__init__()
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(
+                f"unknown prediction type {prediction_type!r}; known are "
+                f"{', '.join(PREDICTION_TYPES)}"
+            )
         self.network = network
         self.schedule = schedule
         self.prediction_type = prediction_type
 
-    def target(self, x0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
-        """What the network should answer for ``x0`` noised with ``epsilon`` at ``t``."""
-        if self.prediction_type == "epsilon":
-            return epsilon
-        return self.schedule.velocity(x0, epsilon, t)
+    def target(self, x0: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
+        """What the network should predict for ``x0`` noised with ``epsilon`` at ``t`` ``(B,)``."""
+        a, b = PREDICTION_TYPES[self.prediction_type](*self.schedule.alpha_sigma(t))
+        return a * x0 + b * epsilon
 
-    def forward(
-        self, x_t: Tensor, t: Tensor, labels: Tensor, guidance_scale: float = 1.0
-    ) -> Estimate:
+    def loss(self, x0: Tensor, t: Tensor, labels: Tensor, epsilon: Tensor) -> Tensor:
+        """Mean squared error of the network's prediction (Ho et al. 2020, eq. 14).
+
+        Args:
+            x0: images ``(B, C, H, W)``.
+            t: timesteps ``(B,)``.
+            labels: ``(B,)`` in ``0 .. num_classes``.
+            epsilon: standard normal noise, of the shape of ``x0``.
+
+        Returns:
+            One loss per image, float32 ``(B,)``.
+        """
+        prediction = self.network(self.schedule.add_noise(x0, t, epsilon), t, labels)
+        return (prediction.float() - self.target(x0, t, epsilon)).square().mean(dim=(1, 2, 3))
+
+    def forward(self, x_t: Tensor, t: int, labels: Tensor, guidance_scale: float = 1.0) -> Estimate:
         """Estimate the image and the noise in ``x_t``, with classifier-free guidance.
 
         The guided prediction is ``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022,
         eq. 6, whose ``w`` is ``scale - 1``): scale 1 is plain conditional, 0 unconditional.
-        Each costs one evaluation; any other scale evaluates both branches in one batch.
+        Each of these costs one evaluation; any other scale evaluates both in one batch.
+
+        ``x_0`` and ``epsilon`` solve ``x_t = alpha * x_0 + sigma * epsilon`` and
+        ``prediction = a * x_0 + b * epsilon``.
 
         Args:
             x_t: noisy images ``(B, C, H, W)``.
-            t: timesteps ``(B,)``, or ``(1,)`` for all images the same.
+            t: the timestep of all of them.
             labels: ``(B,)`` in ``0 .. num_classes``.
             guidance_scale: see above.
         """
-        none = torch.full_like(labels, self.network.no_label)
+        time = torch.full((1,), t, device=x_t.device)
+        no_label = torch.full_like(labels, self.network.no_label)
         if guidance_scale == 1:
-            prediction = self.network(x_t, t, labels)
+            prediction = self.network(x_t, time, labels)
         elif guidance_scale == 0:
-            prediction = self.network(x_t, t, none)
+            prediction = self.network(x_t, time, no_label)
         else:
-            both = torch.cat([x_t, x_t])
-            twice = t if len(t) == 1 else torch.cat([t, t])
-            conditional, unconditional = self.network(both, twice, torch.cat([labels, none])).chunk(
-                2
-            )
+            both = self.network(torch.cat([x_t, x_t]), time, torch.cat([labels, no_label]))
+            conditional, unconditional = both.chunk(2)
             prediction = torch.lerp(unconditional, conditional, guidance_scale)
-        if self.prediction_type == "epsilon":
-            return Estimate(self.schedule.x0_from_epsilon(x_t, prediction, t), prediction)
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        a, b = PREDICTION_TYPES[self.prediction_type](alpha, sigma)
+        determinant = alpha * b - sigma * a
         return Estimate(
-            self.schedule.x0_from_velocity(x_t, prediction, t),
-            self.schedule.epsilon_from_velocity(x_t, prediction, t),
+            (b * x_t - sigma * prediction) / determinant,
+            (alpha * prediction - a * x_t) / determinant,
         )
+
+    def clipped(self, x_t: Tensor, t: int, labels: Tensor, guidance_scale: float = 1.0) -> Estimate:
+        """The same with ``x0`` clipped to [-1, 1] and ``epsilon`` computed from the clipped ``x0``.
+
+        Without the second part, the two would no longer add up to ``x_t``; at timesteps of
+        little signal, ``epsilon`` would keep the error that clipping removed.
+        """
+        x0 = self(x_t, t, labels, guidance_scale).x0.clamp(-1, 1)
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return Estimate(x0, (x_t - alpha * x0) / sigma)

@@ -1,7 +1,5 @@
 """The sinusoidal embedding of the timestep (Vaswani et al. 2017, section 3.5)."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +14,7 @@ class SinusoidalPositionEmbedding(nn.Module):
         frequency_i = exp(-i * log(max_period) / (half - 1))
         embedding   = [sin(t * frequency_0), ..., cos(t * frequency_0), ...]
 
-    so the first pair turns once every ``2 pi`` timesteps and the last one every
+    so the period of the first pair is ``2 pi`` timesteps and that of the last one
     ``2 pi * max_period``.  ``dim = 2`` leaves a single pair, at frequency 1.
 
     Args:
@@ -33,14 +31,9 @@ class SinusoidalPositionEmbedding(nn.Module):
         super().__init__()
         self.dim = dim
         self.max_period = max_period
-        # On the CPU even where a module is built without memory, on the meta device.
+        # On the CPU even if the module is built on the meta device, without memory.
         table = torch.tensor(frequencies(dim, max_period), dtype=torch.float64, device="cpu")
         self.register_buffer("frequencies", table.float(), persistent=False)
-
-    @property
-    def wavelengths(self) -> Tensor:
-        """Timesteps per full turn of each of the ``dim / 2`` pairs, float32 ``(dim / 2,)``."""
-        return 2 * math.pi / self.frequencies
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed timesteps ``(B,)`` of any numeric type as float32 ``(B, dim)``."""

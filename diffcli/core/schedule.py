@@ -1,88 +1,77 @@
-"""The noise schedule: how an image turns into noise, and what is known of either."""
+"""The noise schedule: how much of the image and how much noise there is at each timestep."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 
-ScheduleName = Literal["linear", "scaled-linear", "cosine"]
+from diffcli.core.config import ScheduleConfig, ScheduleName
 
-# Nichol & Dhariwal 2021, section 3.2: the offset keeps the first betas from vanishing,
-# the ceiling keeps the last one from being a singularity.
+# Nichol & Dhariwal 2021, section 3.2: the offset keeps the first betas from vanishing, the
+# maximum keeps the last one below 1, where the process would be singular.
 COSINE_OFFSET = 0.008
 MAX_BETA = 0.999
 
 
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """What a schedule is made of; everything in it goes into a checkpoint.
+def _linear(config: ScheduleConfig) -> Tensor:
+    return torch.linspace(
+        config.beta_start, config.beta_end, config.num_timesteps, dtype=torch.float64
+    )
 
-    Args:
-        name: ``linear`` (Ho et al. 2020, section 4), ``scaled-linear`` (the same betas
-            times ``1000 / num_timesteps``, so that fewer steps end in as much noise) or
-            ``cosine`` (Nichol & Dhariwal 2021, eq. 17; the beta range is not used).
-        num_timesteps: T.
-        beta_start: beta of timestep 0.
-        beta_end: beta of timestep T - 1.
 
-    Raises:
-        ValueError: if a field is out of range.
-    """
+def _scaled_linear(config: ScheduleConfig) -> Tensor:
+    return _linear(config) * (1000 / config.num_timesteps)
 
-    name: ScheduleName = "linear"
-    num_timesteps: int = 300
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
 
-    def __post_init__(self) -> None:
-        if self.name not in ("linear", "scaled-linear", "cosine"):
-            raise ValueError(f"unknown schedule {self.name!r}")
-        if not 1 <= self.num_timesteps <= 100_000:
-            raise ValueError(f"num_timesteps must be in 1 .. 100000, not {self.num_timesteps}")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(
-                "betas must satisfy 0 < beta_start <= beta_end < 1, "
-                f"not {self.beta_start} .. {self.beta_end}"
-            )
+def _cosine(config: ScheduleConfig) -> Tensor:
+    time = torch.arange(config.num_timesteps + 1, dtype=torch.float64) / config.num_timesteps
+    angles = (time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2
+    return _betas_of(angles.cos().square())
 
-    def betas(self) -> Tensor:
-        """The betas, float64 ``(T,)``."""
-        count = self.num_timesteps
-        if self.name == "cosine":
-            steps = torch.arange(count + 1, dtype=torch.float64) / count
-            angles = (steps + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2
-            signal = angles.cos().square()
-            return (1 - signal[1:] / signal[:-1]).clamp(max=MAX_BETA)
-        scale = 1000 / count if self.name == "scaled-linear" else 1.0
-        betas = torch.linspace(self.beta_start, self.beta_end, count, dtype=torch.float64)
-        return (betas * scale).clamp(max=MAX_BETA)
+
+def _rectified_flow(config: ScheduleConfig) -> Tensor:
+    """Straight paths ``(1 - u) * x_0 + u * epsilon``, scaled to ``alpha^2 + sigma^2 = 1``."""
+    u = torch.arange(config.num_timesteps + 1, dtype=torch.float64) / config.num_timesteps
+    return _betas_of((1 - u).square() / ((1 - u).square() + u.square()))
+
+
+def _betas_of(alphas_cumprod: Tensor) -> Tensor:
+    """The betas, ``(T,)``, of a process whose alphas_cumprod, ``(T + 1,)``, begin at clean."""
+    return 1 - alphas_cumprod[1:] / alphas_cumprod[:-1]
+
+
+SCHEDULES: dict[ScheduleName, Callable[[ScheduleConfig], Tensor]] = {
+    "linear": _linear,
+    "scaled-linear": _scaled_linear,
+    "cosine": _cosine,
+    "rectified-flow": _rectified_flow,
+}
+"""Each makes betas, float64 ``(T,)``; what exceeds ``MAX_BETA`` is clamped."""
 
 
 class NoiseSchedule(nn.Module):
     """A discrete diffusion process ``q(x_t | x_0)`` over timesteps ``0 .. T - 1``.
 
-    With ``alpha_t = 1 - beta_t`` and ``alpha_bar_t = alpha_0 * ... * alpha_t``
-    (Ho et al. 2020, eq. 4)::
+    With ``alphas_cumprod_t = (1 - beta_0) * ... * (1 - beta_t)`` (Ho et al. 2020, eq. 4)::
 
-        x_t = sqrt(alpha_bar_t) * x_0 + sqrt(1 - alpha_bar_t) * epsilon
+        x_t     = alpha_t * x_0 + sigma_t * epsilon
+        alpha_t = sqrt(alphas_cumprod_t)
+        sigma_t = sqrt(1 - alphas_cumprod_t),    alpha_t^2 + sigma_t^2 = 1
 
-    Tables are computed in float64 and kept as float32 buffers, which follow the module to
-    its device; ``betas`` and ``alphas_cumprod`` stay on the CPU in float64.  Wherever a
-    method takes ``t``, it is an integer tensor ``(B,)`` on the device of the images, and may
-    differ from image to image.
+    Tables are computed in float64.  ``alpha`` and ``sigma`` are float32 buffers ``(T,)``, which
+    follow the module to its device; ``betas`` and ``alphas_cumprod`` stay on the CPU in float64.
 
     Args:
-        betas: float64 ``(T,)``, each in (0, 1).
+        betas: ``(T,)``, each strictly between 0 and 1.
 
     Raises:
-        ValueError: if the betas are no vector of numbers in (0, 1).
+        ValueError: if the betas are no such vector.
     """
 
-    signal: Tensor
-    noise: Tensor
+    alpha: Tensor
+    sigma: Tensor
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
@@ -90,13 +79,18 @@ class NoiseSchedule(nn.Module):
             raise ValueError("betas must be a non-empty vector of numbers strictly between 0 and 1")
         self.betas = betas.double().cpu()
         self.alphas_cumprod = (1 - self.betas).cumprod(0)
-        self.register_buffer("signal", self.alphas_cumprod.sqrt().float(), persistent=False)
-        self.register_buffer("noise", (1 - self.alphas_cumprod).sqrt().float(), persistent=False)
+        alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
+        self.register_buffer("alpha", alpha.float(), persistent=False)
+        self.register_buffer("sigma", sigma.float(), persistent=False)
+        # As Python numbers, which can be read without waiting for a device.  The last pair
+        # is the one of t = -1.
+        self._scalars = [*zip(alpha.tolist(), sigma.tolist(), strict=True), (1.0, 0.0)]
 
     @classmethod
     def from_config(cls, config: ScheduleConfig | None = None) -> "NoiseSchedule":
-        """The schedule that ``config`` describes; without one, linear with T = 300."""
-        return cls((config or ScheduleConfig()).betas())
+        """The schedule that ``config`` describes; the default is linear with T = 300."""
+        config = config or ScheduleConfig()
+        return cls(SCHEDULES[config.name](config).clamp(max=MAX_BETA))
 
     @property
     def num_timesteps(self) -> int:
@@ -104,12 +98,47 @@ class NoiseSchedule(nn.Module):
         return len(self.betas)
 
     @property
+    def device(self) -> torch.device:
+        """Where the buffers are."""
+        return self.alpha.device
+
+    @property
     def log_snr(self) -> Tensor:
-        """``log(alpha_bar_t / (1 - alpha_bar_t))``, float64 ``(T,)`` (Kingma et al. 2021)."""
+        """``log(alpha_t^2 / sigma_t^2)``, float64 ``(T,)`` (Kingma et al. 2021)."""
         return self.alphas_cumprod.logit()
 
-    def prior_mismatch(self, mean_square: float) -> float:
-        """KL divergence from ``q(x_{T-1} | x_0)`` to the N(0, 1) that sampling starts from.
+    @overload
+    def alpha_sigma(self, t: int) -> tuple[float, float]: ...
+
+    @overload
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def alpha_sigma(self, t: int | Tensor) -> tuple[float, float] | tuple[Tensor, Tensor]:
+        """``alpha_t`` and ``sigma_t``.
+
+        Args:
+            t: one timestep, -1 meaning clean, or timesteps ``(B,)`` on the buffers' device.
+
+        Returns:
+            Two floats, or two float32 tensors ``(B, 1, 1, 1)``.
+        """
+        if isinstance(t, int):
+            return self._scalars[t]
+        return self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
+
+    def add_noise(self, x0: Tensor, t: int | Tensor, epsilon: Tensor) -> Tensor:
+        """``x_t`` given ``x_0`` and the noise in it (Ho et al. 2020, eq. 4).
+
+        Args:
+            x0: images ``(B, C, H, W)``.
+            t: one timestep, or one per image ``(B,)``.
+            epsilon: standard normal noise, of the shape of ``x0``.
+        """
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha * x0 + sigma * epsilon
+
+    def prior_kl(self, mean_square: float) -> float:
+        """KL divergence of ``q(x_{T-1} | x_0)`` from the N(0, 1) that sampling starts from.
 
         Args:
             mean_square: the mean of ``x_0 ** 2`` over pixels and images.
@@ -117,61 +146,12 @@ class NoiseSchedule(nn.Module):
         Returns:
             Nats per pixel, averaged over images (Ho et al. 2020, eq. 5, first term).
         """
-        alpha_bar = float(self.alphas_cumprod[-1])
-        return 0.5 * (alpha_bar * mean_square - alpha_bar - math.log1p(-alpha_bar))
-
-    def amplitudes(self, t: int) -> tuple[float, float]:
-        """``sqrt(alpha_bar_t)`` and ``sqrt(1 - alpha_bar_t)``; ``t = -1`` is clean: 1 and 0."""
-        alpha_bar = float(self.alphas_cumprod[t]) if t >= 0 else 1.0
-        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-
-    def add_noise(
-        self, x0: Tensor, t: Tensor, epsilon: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Draw ``x_t`` given ``x_0`` (Ho et al. 2020, eq. 4).
-
-        Args:
-            x0: images ``(B, C, H, W)``.
-            t: timesteps ``(B,)``.
-            epsilon: standard normal noise like ``x0``; drawn if absent.
-
-        Returns:
-            The noisy images and the noise in them, both like ``x0``.
-        """
-        if epsilon is None:
-            epsilon = torch.randn_like(x0)
-        return _per_image(self.signal, t) * x0 + _per_image(self.noise, t) * epsilon, epsilon
-
-    def x0_from_epsilon(self, x_t: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
-        """The image that, with noise ``epsilon``, makes ``x_t``."""
-        return (x_t - _per_image(self.noise, t) * epsilon) / _per_image(self.signal, t)
-
-    def epsilon_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """The noise that, with image ``x0``, makes ``x_t``."""
-        return (x_t - _per_image(self.signal, t) * x0) / _per_image(self.noise, t)
-
-    def velocity(self, x0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
-        """``v = sqrt(alpha_bar) * epsilon - sqrt(1 - alpha_bar) * x_0``.
-
-        Source: Salimans & Ho 2022, section 4.
-        """
-        return _per_image(self.signal, t) * epsilon - _per_image(self.noise, t) * x0
-
-    def x0_from_velocity(self, x_t: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-        """The image behind ``x_t``, given ``v``."""
-        return _per_image(self.signal, t) * x_t - _per_image(self.noise, t) * velocity
-
-    def epsilon_from_velocity(self, x_t: Tensor, velocity: Tensor, t: Tensor) -> Tensor:
-        """The noise in ``x_t``, given ``v``."""
-        return _per_image(self.noise, t) * x_t + _per_image(self.signal, t) * velocity
-
-
-def _per_image(table: Tensor, t: Tensor) -> Tensor:
-    return table[t].view(-1, 1, 1, 1)
+        alphas_cumprod = float(self.alphas_cumprod[-1])
+        return 0.5 * (alphas_cumprod * mean_square - alphas_cumprod - math.log1p(-alphas_cumprod))
 
 
 def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:
-    """Pair each timestep with the next one of a decreasing plan; the last leads to -1, clean."""
+    """Pairs ``(t, s)`` of consecutive timesteps; the last one leads to -1, which means clean."""
     steps = list(timesteps)
     return list(zip(steps, [*steps[1:], -1], strict=True))
 
@@ -179,13 +159,13 @@ def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:
 def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> list[tuple[int, int]]:
     """Visit ``num_steps`` of ``num_timesteps`` timesteps, from T - 1 down.
 
-    Step ``i`` starts ``floor(T * (i / N) ** spacing)`` below the first, or as close to that as
-    leaves a timestep of its own to every step: N = T visits them all.
+    Step ``i`` starts ``floor(T * (i / N) ** spacing)`` below the first one, or as close to that
+    as leaves a timestep of its own to every step: N = T visits all.
 
     Args:
         num_timesteps: T.
         num_steps: N.
-        spacing: 1 is even; more makes steps shorter where there is more noise.
+        spacing: 1 is even; above 1, steps are shorter at high noise levels.
 
     Returns:
         ``num_steps`` pairs ``(t, s)``: denoise from ``t`` to ``s``, ``s = -1`` meaning clean.
@@ -197,8 +177,8 @@ def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> list[
         raise ValueError(f"steps must be in 1 .. {num_timesteps}, not {num_steps}")
 
     def below_first(i: int) -> int:
-        # Far less than 1 / N is added, so that no rounding loses a timestep.
-        wanted = math.floor(num_timesteps * (i / num_steps) ** spacing + 1e-9)
-        return min(max(wanted, i), num_timesteps - num_steps + i)
+        # The addend is far below 1 / N, so that rounding loses no timestep.
+        exact = math.floor(num_timesteps * (i / num_steps) ** spacing + 1e-9)
+        return min(max(exact, i), num_timesteps - num_steps + i)
 
     return step_pairs(num_timesteps - 1 - below_first(i) for i in range(num_steps))

@@ -1,7 +1,6 @@
-"""The timestep embedding in plain numbers, for charts and tables that need no torch."""
+"""The frequencies of the timestep embedding, without torch: figures and tables need no more."""
 
 import math
-from collections.abc import Sequence
 
 
 def frequencies(dim: int, max_period: float = 10_000.0) -> list[float]:
@@ -25,18 +24,3 @@ def frequencies(dim: int, max_period: float = 10_000.0) -> list[float]:
         raise ValueError(f"max_period must be a finite number above 1, not {max_period}")
     half = dim // 2
     return [math.exp(-i * math.log(max_period) / max(half - 1, 1)) for i in range(half)]
-
-
-def embed(t: float, frequencies: Sequence[float]) -> list[float]:
-    """The embedding of one timestep: the sines, then the cosines."""
-    angles = [t * frequency for frequency in frequencies]
-    return [*map(math.sin, angles), *map(math.cos, angles)]
-
-
-def similarity(distance: float, frequencies: Sequence[float]) -> float:
-    """The cosine between the embeddings of two timesteps, which only their distance decides.
-
-    As ``sin a sin b + cos a cos b = cos(a - b)``, their product is the sum of the cosines of
-    ``distance * frequency``, and every embedding has the length ``sqrt(dim / 2)``.
-    """
-    return math.fsum(math.cos(distance * f) for f in frequencies) / len(frequencies)

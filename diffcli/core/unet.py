@@ -1,95 +1,13 @@
-"""The network: a U-Net that is told the timestep and the label in every residual block."""
+"""The network: a U-Net whose residual blocks are conditioned on the timestep and the label."""
 
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffcli.core.config import CHANNELS_PER_GROUP, UNetConfig
 from diffcli.core.embedding import SinusoidalPositionEmbedding
-
-CHANNELS_PER_GROUP = 16
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """The architecture of a ``ConditionalUNet``; everything in it goes into a checkpoint.
-
-    Args:
-        image_channels: 1 (grey) or 3 (RGB).
-        image_height: pixels; a multiple of ``stride``.
-        image_width: pixels; a multiple of ``stride``.
-        num_classes: how many labels there are.
-        patch_size: side of the square of pixels that the stem folds into channels.
-            The early layers' cost falls with its square.
-        channels: width of each level, the finest first; each level halves the sides.
-            Multiples of 16.
-        blocks: residual blocks of each level; all but the deepest have them twice, on the way
-            down and on the way up.
-        embedding_dim: width of the embedding that the blocks are conditioned on.
-
-    Raises:
-        ValueError: if a field is out of range, or the image does not fit the levels.
-    """
-
-    image_channels: int = 1
-    image_height: int = 28
-    image_width: int = 28
-    num_classes: int = 10
-    patch_size: int = 2
-    channels: tuple[int, ...] = (64, 128)
-    blocks: tuple[int, ...] = (1, 3)
-    embedding_dim: int = 256
-
-    def __post_init__(self) -> None:
-        if self.image_channels not in (1, 3):
-            raise ValueError(f"images have 1 or 3 channels, not {self.image_channels}")
-        ranges = {
-            "num_classes": (1, 100_000),
-            "patch_size": (1, 16),
-            "embedding_dim": (4, 8192),
-            "image_height": (1, 4096),
-            "image_width": (1, 4096),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be in {low} .. {high}, not {getattr(self, name)}")
-        if not 1 <= len(self.channels) <= 8 or any(
-            c % CHANNELS_PER_GROUP or not 0 < c <= 4096 for c in self.channels
-        ):
-            raise ValueError(
-                f"channels must be 1 to 8 multiples of {CHANNELS_PER_GROUP}, not {self.channels}"
-            )
-        if len(self.blocks) != len(self.channels) or not all(0 < n <= 16 for n in self.blocks):
-            raise ValueError(f"blocks must be 1 to 16 for each level, not {self.blocks}")
-        if self.embedding_dim % 2:
-            raise ValueError(f"embedding_dim must be even, not {self.embedding_dim}")
-        if self.image_height % self.stride or self.image_width % self.stride:
-            raise ValueError(
-                f"the image is {self.image_width}x{self.image_height}, but this network needs "
-                f"sides that are multiples of {self.stride}"
-            )
-
-    @classmethod
-    def for_images(cls, channels: int, height: int, width: int, num_classes: int) -> "UNetConfig":
-        """The default network, of as many levels as it takes to see images of a size as a whole.
-
-        The deepest level is to have no more than 8 positions a side, which its blocks span.
-        """
-        config = cls(channels, height, width, num_classes)
-        while max(height, width) > 8 * config.stride:
-            if height % (2 * config.stride) or width % (2 * config.stride):
-                break
-            config = replace(
-                config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)
-            )
-        return config
-
-    @property
-    def stride(self) -> int:
-        """Pixels per side that end in one position of the deepest level."""
-        return int(self.patch_size * 2 ** (len(self.channels) - 1))
 
 
 def _zero(layer: nn.Conv2d | nn.Linear) -> None:
@@ -101,8 +19,12 @@ class ResidualBlock(nn.Module):
     """Two convolutions on a residual branch, the second one modulated by the embedding.
 
     The embedding scales and shifts the normalised features (Perez et al. 2018; Dhariwal &
-    Nichol 2021, section 3).  The last convolution starts at zero, so that the block starts
-    as the identity.
+    Nichol 2021, section 3).  The last convolution is initialised to zero, so that the block
+    is the identity at first.
+
+    Args:
+        channels: of its input and output; a multiple of 16.
+        embedding_dim: width of the embedding.
     """
 
     def __init__(self, channels: int, embedding_dim: int) -> None:
@@ -124,7 +46,13 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks at one resolution."""
+    """Residual blocks at one resolution.
+
+    Args:
+        channels: see ``ResidualBlock``.
+        blocks: how many there are.
+        embedding_dim: see ``ResidualBlock``.
+    """
 
     def __init__(self, channels: int, blocks: int, embedding_dim: int) -> None:
         super().__init__()
@@ -140,12 +68,15 @@ class Stage(nn.Module):
 class ConditionalUNet(nn.Module):
     """A U-Net (Ronneberger et al. 2015) conditioned on the timestep and the label.
 
-    A space-to-depth stem folds patches of pixels into channels.  Each level but the deepest
-    keeps its features for the way back, where they are added to what comes up: that costs a
-    seventh less than concatenating them, and learns no slower.  There is no attention: one more
-    block at the deepest level, whose reach is then the whole image, costs the time that
-    attention would, and learns no slower.  The sinusoidal embedding of the timestep, after two
-    layers, plus a learned embedding of the label goes into every residual block.
+    A space-to-depth stem folds patches of pixels into channels.  The features of each level but
+    the deepest are added to those that come up from below; adding costs a seventh less than
+    concatenating and learns no slower.  There is no attention: one more block at the deepest
+    level, which spans the whole image, costs as much time and learns no slower.  The sum of the
+    sinusoidal embedding of the timestep, after two layers, and of a learned embedding of the
+    label conditions every residual block.
+
+    Args:
+        config: the parameters.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -156,7 +87,7 @@ class ConditionalUNet(nn.Module):
         self.time_embedding = nn.Sequential(
             SinusoidalPositionEmbedding(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim)
         )
-        # The last entry stands for "no label".
+        # The last row stands for "no label".
         self.label_embedding = nn.Embedding(config.num_classes + 1, dim)
 
         widths, blocks = config.channels, config.blocks
@@ -177,16 +108,26 @@ class ConditionalUNet(nn.Module):
 
     @property
     def no_label(self) -> int:
-        """The label that stands for "none"."""
+        """The label that means "no label"."""
         return self.config.num_classes
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weights of all convolutions from features to features.
+
+        Optimizers of matrices are meant for these, and not for the first and the last layer or
+        the embeddings (Jordan 2024).
+        """
+        inner = (self.down_stages, self.downs, self.middle, self.ups, self.up_stages)
+        layers = [layer for part in inner for layer in part.modules()]
+        return [layer.get_parameter("weight") for layer in layers if isinstance(layer, nn.Conv2d)]
+
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """Predict epsilon, v or x_0, whichever the network is trained for.
+        """Predict what the network is trained for, see ``denoiser.PREDICTION_TYPES``.
 
         Args:
-            x_t: noisy images ``(B, C, H, W)``, of the size in the config.
-            t: timesteps ``(B,)``, or ``(1,)`` for all images the same.
-            labels: ``(B,)`` in ``0 .. num_classes``, the last one meaning "none".
+            x_t: noisy images ``(B, C, H, W)``, of the config's size.
+            t: timesteps ``(B,)``, or ``(1,)`` if all images have the same one.
+            labels: ``(B,)`` in ``0 .. num_classes``, the last one meaning "no label".
 
         Returns:
             ``(B, C, H, W)``.
@@ -194,12 +135,12 @@ class ConditionalUNet(nn.Module):
         embedding = F.silu(self.time_embedding(t) + self.label_embedding(labels))
         x = F.pixel_unshuffle(x_t, self.config.patch_size)
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        kept = []
+        skips = []
         for stage, down in zip(self.down_stages, self.downs, strict=True):
             x = stage(x, embedding)
-            kept.append(x)
+            skips.append(x)
             x = down(x)
         x = self.middle(x, embedding)
         for stage, up in zip(reversed(self.up_stages), reversed(self.ups), strict=True):
-            x = stage(F.pixel_shuffle(up(x), 2) + kept.pop(), embedding)
+            x = stage(F.pixel_shuffle(up(x), 2) + skips.pop(), embedding)
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.config.patch_size)

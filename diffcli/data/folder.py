@@ -19,12 +19,12 @@ _MOST_UNREADABLE = 0.1
 _SHARE_OF_MEMORY = 0.5
 
 OnProgress = Callable[[int, int, int], None]
-"""Called with how many pictures are read, of how many, and the bytes that all of them take."""
+"""Called with the number of pictures read, that of all, and the bytes that all of them take."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that looked like a picture and was none."""
+    """A file with a picture's suffix that cannot be read as one."""
 
     path: Path
     why: str
@@ -33,56 +33,56 @@ class Unreadable:
 def load_folder(
     folder: Path, size: tuple[int, int] | None = None, on_progress: OnProgress | None = None
 ) -> tuple[LabelledImages, list[Unreadable]]:
-    """Read every picture below a folder.
+    """Read all pictures in a folder and its sub-folders.
 
-    Each sub-folder is a class, named after it, in alphabetical order; a folder without
-    sub-folders is one class.  Pictures are grey if all of them are, else RGB.  Those of
-    another shape than ``size`` are cropped at the centre to its aspect and resized.
+    Each sub-folder is a class of its name, in alphabetical order; a folder without sub-folders
+    is one class.  Pictures become grey if all of them are, else RGB.  Those of another shape
+    than ``size`` are cropped at the centre to its aspect ratio and resized.
 
     Args:
         folder: where the pictures are.
-        size: ``(height, width)`` in pixels; if absent, that of the pictures, if they agree.
-        on_progress: told before the first picture is read, and after each.
+        size: ``(height, width)`` in pixels; if None, that of the pictures, if they agree.
+        on_progress: called before the first picture is read, and after each.
 
     Returns:
-        The data set, and the files that were left out because they cannot be read.
+        The data set, and the files that were skipped because they cannot be read.
 
     Raises:
-        UsageError: if there are no pictures, or they differ in size and none is asked for.
-        DiffcliError: if over a tenth of the files cannot be read, or memory would not do.
+        UsageError: if there are no pictures, or they differ in size and ``size`` is None.
+        DiffcliError: if over a tenth of the files cannot be read, or they need too much memory.
     """
     class_names, files = _list_pictures(folder)
     with ThreadPoolExecutor() as pool:
         probes = list(pool.map(_probe, [path for path, _ in files]))
         unreadable = [probe for probe in probes if isinstance(probe, Unreadable)]
         _refuse_too_many(unreadable, len(files))
-        kept = [
+        readable = [
             (path, label, probe)
             for (path, label), probe in zip(files, probes, strict=True)
             if not isinstance(probe, Unreadable)
         ]
-        height, width = size or _common_size(folder, [probe for *_, probe in kept])
-        channels = 1 if all(probe.grey for *_, probe in kept) else 3
-        size_in_memory = len(kept) * channels * height * width
+        height, width = size or _common_size(folder, [probe for *_, probe in readable])
+        channels = 1 if all(probe.grey for *_, probe in readable) else 3
+        size_in_memory = len(readable) * channels * height * width
         _refuse_too_large(size_in_memory)
         if on_progress:
-            on_progress(0, len(kept), size_in_memory)
+            on_progress(0, len(readable), size_in_memory)
 
         def read(item: tuple[Path, int, _Probe]) -> Tensor | Unreadable:
             return _read(item[0], (height, width), channels)
 
-        images = torch.empty((len(kept), channels, height, width), dtype=torch.uint8)
-        good = torch.ones(len(kept), dtype=torch.bool)
-        for index, picture in enumerate(pool.map(read, kept)):
+        images = torch.empty((len(readable), channels, height, width), dtype=torch.uint8)
+        good = torch.ones(len(readable), dtype=torch.bool)
+        for index, picture in enumerate(pool.map(read, readable)):
             if isinstance(picture, Unreadable):
                 unreadable.append(picture)
                 good[index] = False
             else:
                 images[index] = picture
             if on_progress:
-                on_progress(index + 1, len(kept), size_in_memory)
+                on_progress(index + 1, len(readable), size_in_memory)
     _refuse_too_many(unreadable, len(files))
-    labels = torch.tensor([label for _, label, _ in kept])
+    labels = torch.tensor([label for _, label, _ in readable])
     if not good.all():
         images, labels = images[good], labels[good]
     return LabelledImages(images, labels, class_names), unreadable
@@ -96,7 +96,7 @@ class _Probe:
 
 def _list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; name a folder of pictures")
+        raise UsageError(f"there is no folder {folder}")
     classes = sorted(
         path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
@@ -107,12 +107,14 @@ def _list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]
     ]
     if not files:
         raise UsageError(
-            f"there are no pictures in {folder}; put one sub-folder per class there, "
-            f"with {', '.join(sorted(READABLE_SUFFIXES))} files"
+            f"there are no pictures in {folder}; it should have one sub-folder per class, with "
+            f"{', '.join(sorted(READABLE_SUFFIXES))} files"
         )
     filled = {label for _, label in files}
     if empty := [place.name for label, place in enumerate(classes) if label not in filled]:
-        raise UsageError(f"the class folder {folder / empty[0]} has no pictures; remove or fill it")
+        raise UsageError(
+            f"the class folder {folder / empty[0]} has no pictures; remove it or fill it"
+        )
     return tuple(place.name for place in classes or [folder]), files
 
 
@@ -145,7 +147,8 @@ def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
         (height, width), count = sizes.most_common(1)[0]
         raise UsageError(
             f"the pictures in {folder} have {len(sizes)} different sizes "
-            f"({width}x{height} in {count} of {len(probes)}); choose one with --image-size"
+            f"({width}x{height} in {count} of {len(probes)})",
+            "image_size",
         )
     return next(iter(sizes))
 
@@ -153,13 +156,13 @@ def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
 def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:
     if len(unreadable) > _MOST_UNREADABLE * total:
         raise DiffcliError(
-            f"{len(unreadable)} of {total} pictures cannot be read, more than a tenth; the first: "
-            f"{unreadable[0].why}"
+            f"{len(unreadable)} of {total} pictures cannot be read, more than a tenth; the "
+            f"first one: {unreadable[0].why}"
         )
 
 
 def _refuse_too_large(size: int) -> None:
-    # Pages of physical memory; where the platform does not tell, the allocation will.
+    # Where the platform does not tell its memory, the allocation will fail if it must.
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -167,5 +170,6 @@ def _refuse_too_large(size: int) -> None:
     if size > memory * _SHARE_OF_MEMORY:
         raise DiffcliError(
             f"the pictures need {size / 2**30:.1f} GiB as pixels, more than half of this "
-            f"computer's {memory / 2**30:.1f} GiB; choose a smaller --image-size or fewer pictures"
+            f"computer's {memory / 2**30:.1f} GiB",
+            "image_size",
         )

@@ -1,4 +1,4 @@
-"""The IDX format, in which MNIST and its relatives come."""
+"""The IDX format of MNIST and similar data sets."""
 
 import gzip
 import math
@@ -14,7 +14,7 @@ _UINT8 = 8
 
 
 def parse_idx(content: bytes | bytearray) -> Tensor:
-    """The uint8 array in an IDX file, of the shape that its header gives.
+    """The uint8 array in an IDX file, of the shape in its header.
 
     Raises:
         ValueError: if it is no IDX file of bytes, or its length is not what the header says.
@@ -25,12 +25,12 @@ def parse_idx(content: bytes | bytearray) -> Tensor:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise ValueError(f"its header says {shape} and its length is {len(content)} bytes")
-    # A copy, since the bytes may be read-only, and because nothing can be viewed at their end.
+    # A copy, because the bytes may be read-only, and an empty array has no memory to view.
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].view(shape)
 
 
 def load_idx_pair(images_path: Path) -> LabelledImages:
-    """Images from one IDX file, plain or gzip, and labels from the one that belongs to it.
+    """Images from one IDX file, plain or gzip, and their labels from another one beside it.
 
     The labels' name is the images' with ``images`` and ``idx3`` replaced by ``labels`` and
     ``idx1``, as in ``train-images-idx3-ubyte.gz``.
@@ -41,15 +41,15 @@ def load_idx_pair(images_path: Path) -> LabelledImages:
     labels_name = images_path.name.replace("images", "labels").replace("idx3", "idx1")
     if labels_name == images_path.name:
         raise DiffcliError(
-            f"{images_path} is no IDX file of images: its name has to say so, as in "
-            "train-images-idx3-ubyte, so that train-labels-idx1-ubyte is found beside it"
+            f"{images_path} is no IDX file of images: its name must contain 'images' or 'idx3', as "
+            "in train-images-idx3-ubyte, whose labels are in train-labels-idx1-ubyte"
         )
     images = _read(images_path)
     labels = _read(images_path.with_name(labels_name)).long()
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
         raise DiffcliError(
-            f"{images_path} and {labels_name} do not belong together: "
-            f"they hold {list(images.shape)} and {list(labels.shape)}"
+            f"{images_path} and {labels_name} do not fit together: their shapes are "
+            f"{list(images.shape)} and {list(labels.shape)}"
         )
     names = tuple(str(label) for label in range(int(labels.max()) + 1))
     return LabelledImages(images[:, None], labels, names)

@@ -1,4 +1,4 @@
-"""Labelled images in memory: what every data set becomes."""
+"""Labelled images in memory: the form of every data set."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A data set, whole.
+    """A data set in memory.
 
     Args:
         images: uint8 ``(N, C, H, W)``.
         labels: int64 ``(N,)`` in ``0 .. len(class_names) - 1``.
-        class_names: what the labels mean.
+        class_names: the names of the labels.
 
     Raises:
         ValueError: if the labels are not one per image, or not of those classes.
@@ -50,7 +50,7 @@ class LabelledImages:
 
 
 def resized(data: LabelledImages, size: tuple[int, int]) -> LabelledImages:
-    """The same with images of ``(height, width)``, cropped at the centre to that aspect."""
+    """The same with images of ``(height, width)``, cropped at the centre to that aspect ratio."""
     if tuple(data.images.shape[2:]) == size:
         return data
     height, width = data.images.shape[2:]
@@ -72,5 +72,5 @@ def to_model_range(pixels: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Float images in [-1, 1] to the nearest uint8; what lies outside is clipped."""
+    """Float images in [-1, 1] to the nearest uint8, clipped."""
     return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""MNIST, all of it, from inside the package."""
+"""MNIST, which is part of the package."""
 
 import hashlib
 import lzma

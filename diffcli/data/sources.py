@@ -12,7 +12,7 @@ from diffcli.data.idx import load_idx_pair
 from diffcli.data.images import LabelledImages, resized
 from diffcli.data.mnist import load_mnist
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.cache import cache_folder
+from diffcli.files.locations import cache_folder
 
 if TYPE_CHECKING:
     from torchvision.datasets import MNIST
@@ -30,12 +30,12 @@ _CIFAR10_CLASSES = (
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set, ready to train on.
+    """A data set to train on.
 
     Args:
-        train: what is trained on.
-        held_out: what is not.
-        unreadable: files that were left out.
+        train: the images to train on.
+        held_out: images of the same kind that are not trained on.
+        unreadable: files that were skipped.
     """
 
     train: LabelledImages
@@ -49,19 +49,18 @@ def load_data(
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> DataSet:
-    """Read a data set, fetching it first if it is a named one that is not here yet.
+    """Read a data set; a named one is downloaded first if it is not there yet.
 
     Args:
         source: ``mnist``, ``fashion-mnist``, ``kmnist``, ``emnist-letters``, ``emnist-balanced``,
-            ``cifar10``, or the path of a folder of pictures
-            or of an IDX file of images.
-        size: ``(height, width)`` to bring the images to, if not their own.
-        folder: where fetched data sets are kept; the cache folder if absent.
-        on_progress: told how far the reading of a folder is.
+            ``cifar10``, or the path of a folder of pictures or of an IDX file of images.
+        size: ``(height, width)`` to resize the images to; if None, their own.
+        folder: where downloaded data sets are kept; if None, the cache folder.
+        on_progress: called while a folder is read.
 
     Raises:
         UsageError: if there is no such name or path.
-        DiffcliError: if it cannot be fetched or read.
+        DiffcliError: if it cannot be downloaded or read.
     """
     path = Path(source).expanduser()
     unreadable: list[Unreadable] = []
@@ -76,7 +75,8 @@ def load_data(
         train, held_out = _hold_out(load_idx_pair(path))
     else:
         raise UsageError(
-            f"--data {source} is neither a path nor one of: mnist, {', '.join(_FETCHERS)}"
+            f"the data set {source!r} is neither a path nor one of mnist, {', '.join(_FETCHERS)}",
+            "data",
         )
     if size:
         train, held_out = resized(train, size), resized(held_out, size)
@@ -84,21 +84,21 @@ def load_data(
 
 
 def _hold_out(data: LabelledImages) -> Splits:
-    """Keep a twentieth of the images, at least one, always the same, out of training."""
+    """Set a twentieth of the images aside, at least one, always the same."""
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     count = max(1, round(len(data) * _HELD_OUT_SHARE))
-    # A single picture has to serve as both.
+    # A single image is used as both.
     return data.subset(order[count:] if len(data) > 1 else order), data.subset(order[:count])
 
 
 def _fetch(name: str, folder: Path) -> Splits:
     try:
         return _FETCHERS[name](folder)
-    except Exception as error:  # of damaged files, torchvision merely asserts what they are not
+    except Exception as error:  # torchvision uses assertions for damaged files
         files, place = _FILES[name]
         raise DiffcliError(
-            f"cannot fetch or read {name} ({str(error) or type(error).__name__}); with a network, "
-            f"remove {folder / place} and try again; without one, put {files} into it"
+            f"cannot download or read {name} ({str(error) or type(error).__name__}); with a "
+            f"network, remove {folder / place} and try again; without one, put {files} into it"
         ) from error
 
 

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages
+from diffcli.device import has_native_bfloat16
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, OnProgress
-from diffcli.training.trainer import has_native_bfloat16
 
 _MIN_EPOCHS = 6
 _MIN_IMAGES_SEEN = 250_000
@@ -15,7 +15,7 @@ _RATE = 4e-3
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate, scale, shear and shift images ``(B, C, H, W)`` a little, each on its own."""
+    """Rotate, scale, shear and shift images ``(B, C, H, W)`` slightly, each differently."""
     turn, scale_x, scale_y, shear, shift_x, shift_y = (
         torch.rand(6, len(images), generator=generator) * 2 - 1
     )
@@ -33,7 +33,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def default_epochs(count: int) -> int:
-    """Times that each of ``count`` images should be seen: 6, or more if they are few."""
+    """The number of epochs for ``count`` images: 6, or more if they are few."""
     return max(_MIN_EPOCHS, -(-_MIN_IMAGES_SEEN // count))
 
 
@@ -44,17 +44,17 @@ def train_classifier(
     epochs: int,
     on_progress: OnProgress | None = None,
 ) -> FeatureNetwork:
-    """Train a feature network from nothing, on the device where the data is.
+    """Train a feature network on the device where the data is.
 
     AdamW on one cycle of the learning rate (Smith & Topin 2018), cross-entropy with smoothed
-    labels, every image jittered anew each time that it is seen.
+    labels, and ``jitter`` drawn anew for every image of every epoch.
 
     Args:
-        config: what to build.
-        data: what to learn.
-        seed: of the weights, the order and the jitter.
-        epochs: times that every image is seen.
-        on_progress: told after every step how many images were seen, of how many.
+        config: the network's parameters.
+        data: the training images.
+        seed: of weights, order and augmentation.
+        epochs: passes over the images.
+        on_progress: called after every step with the number of images seen and of all.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -62,7 +62,7 @@ def train_classifier(
     generator = torch.Generator().manual_seed(seed)
     batch_size = min(_BATCH, len(data))
     steps = epochs * (len(data) // batch_size)
-    half_precision = has_native_bfloat16(data.images.device)
+    bfloat16 = has_native_bfloat16(data.images.device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     for step in range(steps):
@@ -71,7 +71,7 @@ def train_classifier(
             order = torch.randperm(len(data), generator=generator)
         images, labels = data.batch(order[place * batch_size :][:batch_size])
         images = jitter(images, generator)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half_precision):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
             loss = F.cross_entropy(network(images), labels, label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()

@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features, each taken for a Gaussian."""
+"""The Frechet distance between two sets of features, each approximated by a Gaussian."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ def fit_gaussian(features: Tensor) -> Gaussian:
     if count <= dimension:
         raise DiffcliError(
             f"{count} images are too few for a covariance of {dimension} features; "
-            f"judge at least {dimension + 1}"
+            f"at least {dimension + 1} are needed"
         )
     centred = features.double()
     mean = centred.mean(dim=0)
@@ -40,7 +40,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
         |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2))
 
-    which is what Heusel et al. 2017 (eq. 6) report as FID.  ``(A B)^(1/2)`` has the trace of
+    which Heusel et al. 2017 (eq. 6) report as FID.  ``(A B)^(1/2)`` has the trace of
     ``(A^(1/2) B A^(1/2))^(1/2)``, whose argument is symmetric and positive semi-definite: its
     eigenvalues are real, and singular covariances need no offset.
     """

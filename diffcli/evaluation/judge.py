@@ -1,4 +1,4 @@
-"""Judging labelled samples against a data set, by a feature network and by their pixels."""
+"""Comparing labelled samples with a data set, by a feature network and by their pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from diffcli.evaluation.neighbours import Nearest, compare_manifolds, nearest_im
 from diffcli.evaluation.network import FeatureNetwork, OnProgress, check_count, read_images
 
 OnStage = Callable[[str, int, int], None]
-"""Called with what is being done, how many images are done and how many there are."""
+"""Called with the name of a stage, and the number of images done and of all."""
 
 _PIXEL_BATCH = 4096
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is measured of one set of samples; all of it is plain numbers.
+    """The figures of one set of samples.
 
     Args:
-        images: how many samples there are.
+        images: number of samples.
         frechet_train: squared Frechet distance of their features to the training images'.
         frechet_test: the same to the test images'.
         agreement: share of the samples that are recognised as the label asked for.
@@ -37,8 +37,8 @@ class Figures:
         nearest_first_percentile: 1st percentile of the same.
         grey_mean: mean of all pixels, 0 .. 255.
         grey_std: their standard deviation.
-        classification_accuracy: share of the test images that a classifier recognises which
-            was trained on the samples alone (Ravuri & Vinyals 2019), if that was asked for.
+        classification_accuracy: share of the test images recognised by a classifier that is
+            trained on the samples alone (Ravuri & Vinyals 2019), if requested.
     """
 
     images: int
@@ -57,12 +57,12 @@ class Figures:
 
 
 class Evidence(NamedTuple):
-    """What the figures were made of, sample by sample."""
+    """What the figures were computed from, for each sample."""
 
     confusion: Tensor
-    """How many samples of each label asked for (rows) were recognised as each, int64."""
-    doubt: Tensor
-    """Minus the log-probability of the label asked for, float32 ``(N,)``."""
+    """Number of samples by requested label (rows) and recognised label (columns), int64."""
+    surprise: Tensor
+    """Minus the log-probability of the requested label, float32 ``(N,)``."""
     recognised: Tensor
     """int64 ``(N,)``."""
     nearest: Nearest
@@ -70,14 +70,17 @@ class Evidence(NamedTuple):
 
 
 class Judge:
-    """Judges samples against one data set, whose own features are read once.
+    """Compares samples with one data set, whose features are computed once.
 
     Args:
         network: the feature network.
-        train: the images that samples should be like.
-        test: others of the same kind, which the network was not trained on.
-        seed: of the choice of real images, where fewer are needed than there are.
-        on_stage: told how far everything is.
+        train: the images that samples should resemble.
+        test: images of the same kind that the network was not trained on.
+        seed: of the choice of real images, if fewer are needed than there are.
+        on_stage: called with the progress of each stage.
+
+    Raises:
+        DiffcliError: if there are too few images.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class Judge:
         self._test_gaussian = fit_gaussian(test_features.features)
 
     def require(self, count: int, what: str) -> None:
-        """Check that there are enough images to judge by, or to be judged.
+        """Check that there are more images than features.
 
         Raises:
             DiffcliError: if there are not more than there are features.
@@ -111,9 +114,9 @@ class Judge:
         check_count(count, self._network.head.in_features, what)
 
     def sampling_noise(self, count: int) -> float:
-        """The Frechet distance of ``count`` training images to all the other ones.
+        """The Frechet distance of ``count`` training images from all other training images.
 
-        It is what a perfect sampler would get; at most half of the images are taken.
+        A perfect sampler would get this distance.  At most half of the images are used.
         """
         chosen = torch.zeros(len(self._train), dtype=torch.bool)
         chosen[self._some(self._train, min(count, len(chosen) // 2))] = True
@@ -121,23 +124,23 @@ class Judge:
         return frechet_distance(fit_gaussian(parts[0]), fit_gaussian(parts[1]))
 
     def real(self, count: int) -> tuple[Figures, Evidence]:
-        """Judge ``count`` test images as if they were samples, or all if there are no more."""
+        """The figures of ``count`` test images, or of all if there are fewer."""
         index = self._some(self._test, count)
         return self.judge(self._test.images[index], self._test.labels[index], what="test images")
 
     def judge(
         self, images: Tensor, labels: Tensor, cas: bool = False, what: str = "samples"
     ) -> tuple[Figures, Evidence]:
-        """Judge samples.
+        """The figures of samples.
 
         Args:
             images: uint8 ``(N, C, H, W)``, of the data set's shape.
-            labels: what they should show, int64 ``(N,)``.
-            cas: also train a classifier on them.
+            labels: the requested ones, int64 ``(N,)``.
+            cas: whether to train a classifier on them.
             what: their name in progress messages and errors.
 
         Raises:
-            DiffcliError: if there are too few, or shapes or labels are not the data set's.
+            DiffcliError: if there are too few, or their shape or labels differ from the data.
         """
         self._check(images, labels, what)
         features, logits = read_images(self._network, images, self._stage(f"reading {what}"))
@@ -165,21 +168,23 @@ class Judge:
             grey_std=std,
             classification_accuracy=self._classification_accuracy(images, labels) if cas else None,
         )
-        doubt = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
-        return figures, Evidence(confusion.view(classes, classes), doubt, recognised, nearest)
+        surprise = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        return figures, Evidence(confusion.view(classes, classes), surprise, recognised, nearest)
 
     def _check(self, images: Tensor, labels: Tensor, what: str) -> None:
         self.require(len(images), what)
         if images.shape[1:] != self._train.images.shape[1:]:
             raise DiffcliError(
                 f"the {what} are {describe_shape(images)}, and the data set's images are "
-                f"{describe_shape(self._train.images)}; choose the data set with --data"
+                f"{describe_shape(self._train.images)}",
+                "data",
             )
         known = len(self._train.class_names)
         if not 0 <= int(labels.min()) <= int(labels.max()) < known:
             raise DiffcliError(
                 f"the {what} have labels from {int(labels.min())} to {int(labels.max())}, and "
-                f"the feature network knows 0 to {known - 1}; choose the data set with --data"
+                f"the data set has 0 to {known - 1}",
+                "data",
             )
 
     def _classification_accuracy(self, images: Tensor, labels: Tensor) -> float:
@@ -204,10 +209,9 @@ class Judge:
 
 
 def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Choose ``count`` of the labels at random, but each as often as its share is.
+    """Choose ``count`` images at random, with each label in proportion to its share.
 
-    The classes lie far apart in feature space: an accident of their shares would weigh more
-    in a Frechet distance than anything else.
+    Classes lie far apart in feature space: random shares would dominate a Frechet distance.
 
     Returns:
         Indices in increasing order, int64 ``(count,)``; distinct, unless more are wanted than
@@ -219,16 +223,15 @@ def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 def worst(labels: Tensor, evidence: Evidence, count: int) -> list[int]:
-    """Up to ``count`` samples recognised as something else, the surest mistakes first."""
+    """Up to ``count`` samples recognised as another label, the most certain mistakes first."""
     wrong = (evidence.recognised != labels).nonzero()[:, 0]
-    return wrong[evidence.doubt[wrong].argsort(descending=True)][:count].tolist()
+    return wrong[evidence.surprise[wrong].argsort(descending=True)][:count].tolist()
 
 
 def closest_of_each_label(labels: Tensor, nearest: Nearest) -> list[int]:
     """For each label in order, the sample that is closest to a training image.
 
-    Strokes as thin as a 1's are always close to one another: without the labels, they would
-    be all there is to see.
+    Over all labels, these would be pictures with few bright pixels, such as ones.
     """
     found = []
     for label in labels.unique():

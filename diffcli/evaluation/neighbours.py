@@ -1,4 +1,4 @@
-"""What nearest neighbours tell: fidelity and diversity in feature space, copies in pixels.
+"""Nearest neighbours: fidelity and diversity in feature space, copies in pixel space.
 
 Distances are computed for a block of rows at a time, so that memory does not grow with the
 square of the number of images.
@@ -19,14 +19,14 @@ _ROWS = 256
 
 
 class Manifolds(NamedTuple):
-    """How two sets of features cover one another, by balls to the k-th neighbour."""
+    """How two sets of features cover each other, by balls that reach to the k-th neighbour."""
 
     precision: float
     """Share of the samples within the ball of some real image."""
     recall: float
     """Share of the real images within the ball of some sample."""
     density: float
-    """Balls of real images that a sample lies in, on average, over k."""
+    """Mean number of real images' balls that a sample lies in, divided by k."""
     coverage: float
     """Share of the real images whose ball holds a sample."""
 
@@ -36,21 +36,21 @@ def compare_manifolds(
 ) -> Manifolds:
     """Precision and recall (Kynkaanniemi et al. 2019, eq. 1-3), density and coverage.
 
-    The latter are of Naeem et al. 2020, eq. 2 and 3.  A ball reaches from its centre to the
+    The last two are by Naeem et al. 2020, eq. 2 and 3.  A ball reaches from its centre to the
     k-th nearest other point of the same set, which lies in it.
 
     Args:
         real: features ``(N, D)``.
         samples: features ``(M, D)``.
         k: which neighbour.
-        on_progress: told after every block of real images.
+        on_progress: called after every block of real images.
 
     Raises:
         DiffcliError: if a set has no more than k points.
     """
     if min(len(real), len(samples)) <= k:
         raise DiffcliError(f"{min(len(real), len(samples))} images are too few for {k} neighbours")
-    # Around a common centre the products below are small, and cancel little.
+    # Centring keeps the products below small, so that little cancels.
     centre = real.double().mean(dim=0)
     real, samples = real.double() - centre, samples.double() - centre
     real_radii, sample_radii = _radii(real, k), _radii(samples, k)
@@ -86,7 +86,7 @@ def _squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
     Each is overwritten by the next one.
     """
     a_squares, b_squares = a.square().sum(dim=1, keepdim=True), b.square().sum(dim=1)
-    # Fresh memory for every block would cost more than the products.
+    # Allocating memory for every block takes longer than the products.
     memory = a.new_empty(_ROWS, len(b))
     for start in range(0, len(a), _ROWS):
         rows = slice(start, min(start + _ROWS, len(a)))
@@ -101,7 +101,7 @@ class Nearest(NamedTuple):
     distances: Tensor
     """Euclidean, between pixels in [0, 1], float32 ``(N,)``."""
     indices: Tensor
-    """Which one it is, int64 ``(N,)``."""
+    """Indices of these, int64 ``(N,)``."""
 
 
 def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None = None) -> Nearest:
@@ -109,8 +109,8 @@ def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None
 
     Args:
         images: uint8 ``(N, C, H, W)``.
-        among: uint8 ``(M, C, H, W)``, the ones to find.
-        on_progress: told after every block.
+        among: uint8 ``(M, C, H, W)``, to search.
+        on_progress: called after every block.
     """
     wanted, known = images.flatten(1), among.flatten(1).float().div_(255)
     distances = torch.empty(len(images))
@@ -120,11 +120,11 @@ def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None
     for start in range(0, len(images), _ROWS):
         rows = slice(start, min(start + _ROWS, len(images)))
         block = wanted[rows].float().div_(255)
-        # |wanted|^2 is the same for the whole row, so the search can do without it.
+        # |wanted|^2 is the same for the whole row and does not change the minimum.
         products = memory[: len(block)]
         torch.addmm(known_squares, block, known.T, alpha=-2, out=products)
         indices[rows] = products.argmin(dim=1)
-        # Differences, where the search's float32 products have rounded: a copy is exactly 0.
+        # From differences, because the products above are rounded: a copy has exactly 0.
         distances[rows] = (block - known[indices[rows]]).norm(dim=1)
         if on_progress:
             on_progress(rows.stop, len(images))

@@ -1,4 +1,4 @@
-"""The feature network: a small classifier whose last hidden layer is the space to judge in."""
+"""The feature network: a small classifier whose last hidden layer is the feature space."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from diffcli.data.images import to_model_range
 from diffcli.errors import DiffcliError
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many images are done and how many there are."""
+"""Called with the number of images done and of all."""
 
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class FeatureNetworkConfig:
-    """What a feature network is made of; all of it goes into its file.
+    """The parameters of a feature network.
 
     Args:
         architecture: ``residual`` (He et al. 2016, the pre-activated kind, with strided
             convolutions) or ``plain`` (Simonyan & Zisserman 2015, with batch norm).
         image_channels: 1 or 3.
-        num_classes: how many labels there are.
-        channels: width of each of the levels, at half the sides of the one before; the last
-            is D, the dimension of the features.
+        num_classes: number of labels.
+        channels: width of each level, which has half the sides of the level before; the last
+            one is D, the dimension of the features.
 
     Raises:
         ValueError: if a field is out of range.
@@ -50,10 +50,10 @@ class FeatureNetworkConfig:
 
 
 class FeatureNetwork(nn.Module):
-    """A convolutional classifier, its features taken before the linear head.
+    """A convolutional classifier; its features are the input of the linear head.
 
     Args:
-        config: what it is made of.
+        config: the parameters.
     """
 
     def __init__(self, config: FeatureNetworkConfig) -> None:
@@ -116,12 +116,12 @@ def check_count(count: int, dimension: int, what: str) -> None:
     """
     if count <= dimension:
         raise DiffcliError(
-            f"{count} {what} are too few to judge by {dimension} features; it takes {dimension + 1}"
+            f"{count} {what} are too few for {dimension} features; {dimension + 1} are needed"
         )
 
 
 class Reading(NamedTuple):
-    """What a feature network makes of images."""
+    """The output of a feature network."""
 
     features: Tensor
     """float32 ``(N, D)``."""
@@ -138,7 +138,7 @@ def read_images(
     Args:
         network: a trained one.
         images: uint8 ``(N, C, H, W)``.
-        on_progress: told after every batch.
+        on_progress: called after every batch.
     """
     device = network.head.weight.device
     features = torch.empty(len(images), network.head.in_features)

@@ -1,4 +1,4 @@
-"""Finding the feature network of a data set, or training it once."""
+"""The feature network of a data set: shipped, cached, or trained once."""
 
 import hashlib
 import time
@@ -24,19 +24,18 @@ from diffcli.evaluation.storage import (
     read_features_description,
     save_features,
 )
-from diffcli.files.cache import cache_folder
-from diffcli.files.metadata import unusable
-from diffcli.files.models import shipped_file
+from diffcli.files.header import unusable
+from diffcli.files.locations import cache_folder, shipped_file
 
 Role = Literal["main", "check"]
-"""The network to judge with, or the other one, by which to see that its figures hold."""
+"""The network to judge with, or a second one that shows whether figures depend on the first."""
 
 _SUFFIX = {"main": "", "check": "-check"}
 _SEED = {"main": 0, "check": 1}
 
 
 def usual_place(role: Role, data: LabelledImages) -> Path:
-    """Where the feature network of a data set is, or is to be: shipped, or in the cache.
+    """The path of a data set's feature network: a shipped file, or one in the cache.
 
     Args:
         role: which of the two.
@@ -59,7 +58,7 @@ def provide(
     """The feature network of a data set, trained and cached if there is none yet.
 
     Raises:
-        DiffcliError: if there is one and it is damaged, or the data set is too small to judge by.
+        DiffcliError: if the file is damaged, or the data set is too small.
         OSError: if the cache cannot be written.
     """
     place = usual_place(role, train)
@@ -93,7 +92,7 @@ def find_features(
     description, network = load_features(path)
     known = (description.network.image_channels, *description.image_size, description.class_names)
     if known != (*train.images.shape[1:], train.class_names):
-        raise unusable(path, "it knows other images, or other classes", FEATURE_NETWORK)
+        raise unusable(path, "it was trained on other images or classes", FEATURE_NETWORK)
     return description, network.to(device)
 
 
@@ -109,13 +108,13 @@ def train_features(
     """Train a feature network from nothing.
 
     Args:
-        role: decides the architecture, and the seed if there is none.
-        train: what it learns; samples never are part of it.
+        role: decides the architecture, and the seed if that is None.
+        train: what it is trained on; always real images.
         test: what its accuracy is measured on.
         device: where to train.
-        seed: of everything that is random.
+        seed: of weights, order and augmentation.
         epochs: see ``train_classifier``.
-        on_progress: told after every step.
+        on_progress: called after every step.
     """
     seed = _SEED[role] if seed is None else seed
     epochs = epochs or default_epochs(len(train))

@@ -1,18 +1,17 @@
-"""Samples to be judged, read or drawn, with the labels of a data set."""
+"""Samples to evaluate: drawn or read, with the labels of a data set."""
 
 from pathlib import Path
 
 import torch
 
-from diffcli.core.generate import SamplingSettings
+from diffcli.core.config import SamplingSettings
 from diffcli.data.folder import load_folder
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.evaluation.judge import proportional_subset
 from diffcli.evaluation.network import OnProgress
 from diffcli.files.arrays import PictureArrays, load_npz
-from diffcli.model import Model
-from diffcli.request import SampleRequest
+from diffcli.sampling.model import Model
 
 
 def draw_samples(
@@ -23,26 +22,27 @@ def draw_samples(
     settings: SamplingSettings,
     on_progress: OnProgress | None = None,
 ) -> PictureArrays:
-    """Draw samples of all classes, in the proportions that they have in a data set.
+    """Draw samples of all classes, with the shares that these have in a data set.
 
     Args:
-        model: what to judge.
-        data: the images that the samples are to be compared with.
+        model: to draw with.
+        data: the real images.
         count: how many to draw.
         seed: of the first sample; the next one has ``seed + 1``.
         settings: how to draw.
-        on_progress: told after every batch.
+        on_progress: called after every batch.
 
     Raises:
-        UsageError: if the model knows other classes than the data set.
+        UsageError: if the model has other classes than the data set, or a seed is too large.
     """
     if model.class_names != data.class_names:
         raise UsageError(
-            f"the model draws {', '.join(model.class_names)}, and the data set has "
-            f"{', '.join(data.class_names)}; choose the data set with --data"
+            f"the model has the classes {', '.join(model.class_names)}, and the data set has "
+            f"{', '.join(data.class_names)}",
+            "data",
         )
     labels = data.labels[proportional_subset(data.labels, count, seed)]
-    request = SampleRequest(tuple(labels.tolist()), 1, seed, settings)
+    request = model.request(labels.tolist(), 1, seed, settings)
     parts = []
     for drawn in model.draw(request):
         parts.append(drawn.pixels)
@@ -54,15 +54,15 @@ def draw_samples(
 def load_samples(path: Path, data: LabelledImages) -> PictureArrays:
     """Read samples from an ``npz``, or from a folder with one folder per class.
 
-    The folders' names are class names of the data set.  Pictures in RGB that hold nothing but
-    grey become grey where the data set is.
+    The folders' names are class names of the data set.  RGB pictures that are grey become grey
+    if the data set is.
 
     Args:
         path: a file or a folder.
-        data: the images that the samples are to be compared with.
+        data: the real images.
 
     Raises:
-        DiffcliError: if they cannot be read, or a folder is named after no class.
+        DiffcliError: if they cannot be read, or a folder has no class's name.
     """
     images, labels, seeds = _read_folder(path, data) if path.is_dir() else load_npz(path)
     one_channel = data.images.shape[1] == 1
@@ -76,13 +76,13 @@ def _read_folder(path: Path, data: LabelledImages) -> PictureArrays:
     if unreadable:
         raise DiffcliError(
             f"{len(unreadable)} pictures in {path} cannot be read, the first because "
-            f"{unreadable[0].why}; repair or remove them, since all are to be judged"
+            f"{unreadable[0].why}; repair or remove them"
         )
     for name in pictures.class_names:
         if name not in data.class_names:
             raise DiffcliError(
-                f"{path} has pictures of {name!r}, which is no class of the data set; "
-                "name a folder per class, or choose the data set with --data"
+                f"{path} has a folder {name!r}, which is no class of the data set",
+                "data",
             )
     numbers = torch.tensor([data.class_names.index(name) for name in pictures.class_names])
     return PictureArrays(pictures.images, numbers[pictures.labels], None)

@@ -1,4 +1,4 @@
-"""From the figures of several runs to what is reported: ratios, medians, spreads."""
+"""The figures of several sets of samples: ratios, medians, ranges."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from diffcli.evaluation.judge import Evidence, Figures, Judge, closest_of_each_l
 from diffcli.files.arrays import PictureArrays
 
 Row = Mapping[str, float | None]
-"""Named figures; those that were not asked for are None."""
+"""Figures by name; those that were not requested are None."""
 
 
 class Summary(NamedTuple):
-    """Each figure's median over runs, and its smallest and largest value."""
+    """Each figure's median, smallest and largest value over the sets."""
 
     median: Row
     low: Row
@@ -22,15 +22,15 @@ class Summary(NamedTuple):
 
 
 class Evaluation:
-    """One or more sets of samples, judged beside real images.
+    """The figures of one or more sets of samples, beside those of real images.
 
     Args:
         judge: of the data set to compare with.
-        class_names: what the labels mean.
+        class_names: the names of the labels.
 
     Attributes:
-        evidence: what the figures of the newest set were made of.
-        real_evidence: the same of as many test images, judged as if they were samples.
+        evidence: what the figures of the last set were computed from.
+        real_evidence: the same of as many test images.
     """
 
     evidence: Evidence
@@ -45,7 +45,7 @@ class Evaluation:
         self._runs: list[dict[str, Any]] = []
 
     def add(self, samples: PictureArrays, cas: bool = False) -> None:
-        """Judge one more set of samples, as large as the first one.
+        """Add a set of samples, as large as the first one.
 
         Raises:
             DiffcliError: see ``Judge.judge``.
@@ -59,7 +59,7 @@ class Evaluation:
         self._runs.append({**row, **self._details(samples)})
 
     def summary(self) -> Summary:
-        """What is to be quoted."""
+        """Medians and ranges over all sets."""
         columns = {
             name: [value for row in self._rows if (value := row[name]) is not None]
             for name in self._rows[0]
@@ -71,7 +71,7 @@ class Evaluation:
         )
 
     def document(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """All figures as a JSON object."""
         return {
             "sampling_noise": self._noise,
             "real": self._real and self._with_ratios(self._real),
@@ -80,10 +80,10 @@ class Evaluation:
         }
 
     def _with_ratios(self, figures: Figures) -> dict[str, float | None]:
-        """The figures, and the Frechet distances in units of those between real images.
+        """The figures, with Frechet distances also as multiples of those of real images.
 
-        ``.._over_noise`` divides by what a perfect sampler of the training images would get,
-        ``.._over_shift`` by what test images get, which other hands have written.
+        ``.._over_noise`` divides by the distance of a perfect sampler of the training images,
+        ``.._over_shift`` by that of the test images.
         """
         assert self._real
         row: dict[str, float | None] = asdict(figures)

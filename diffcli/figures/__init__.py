@@ -1,1 +1,1 @@
-"""The figures that explain diffusion, made of numbers and of parts from ``drawing``."""
+"""Figures: pictures made of pictures and charts."""

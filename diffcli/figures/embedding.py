@@ -1,13 +1,19 @@
-"""The timestep embedding and what a network made of it, in numbers."""
+"""The timestep embedding and what a network learned of it, in numbers.
+
+This module does not import torch.
+"""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from diffcli.core.sinusoids import embed, frequencies
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-Rows = Sequence[Sequence[float]]
+from diffcli.core.sinusoids import frequencies
+
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Embedding:
         max_period: ratio of the longest wavelength to the shortest.
 
     Raises:
-        ValueError: if there is no such embedding.
+        ValueError: if an argument is out of range.
     """
 
     dim: int
@@ -33,32 +39,40 @@ class Embedding:
         frequencies(self.dim, self.max_period)
 
     @cached_property
-    def frequencies(self) -> list[float]:
-        """Radians per timestep of each pair of sine and cosine."""
-        return frequencies(self.dim, self.max_period)
+    def frequencies(self) -> Array:
+        """Radians per timestep of each pair of sine and cosine, ``(dim / 2,)``."""
+        return np.array(frequencies(self.dim, self.max_period))
 
     @cached_property
-    def wavelengths(self) -> list[float]:
-        """Timesteps per full turn of each pair."""
-        return [2 * math.pi / frequency for frequency in self.frequencies]
+    def wavelengths(self) -> Array:
+        """Timesteps per period of each pair, ``(dim / 2,)``."""
+        return 2 * np.pi / self.frequencies
 
     @cached_property
     def incomplete(self) -> range:
-        """The pairs that never complete a turn within T; wavelengths grow, so they are the last."""
+        """The pairs with a wavelength above T: as wavelengths grow, these are the last ones."""
         half = self.dim // 2
-        first = next((i for i, w in enumerate(self.wavelengths) if w > self.num_timesteps), half)
-        return range(first, half)
+        return range(int((self.wavelengths <= self.num_timesteps).sum()), half)
 
-    def row(self, t: int) -> list[float]:
-        """The embedding of ``t``, ``dim`` numbers."""
-        return embed(t, self.frequencies)
+    def rows(self, timesteps: ArrayLike) -> Array:
+        """The embeddings of timesteps ``(N,)``: the sines, then the cosines; ``(N, dim)``."""
+        angles = np.outer(np.asarray(timesteps), self.frequencies)
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+    def similarity(self, timesteps: ArrayLike) -> Array:
+        """The cosine between the embeddings of each two timesteps, ``(N, N)``.
+
+        All embeddings have the length ``sqrt(dim / 2)``.
+        """
+        rows = self.rows(timesteps)
+        return rows @ rows.T / (self.dim / 2)
 
     @property
     def completeness(self) -> str:
-        """In a sentence, which dimensions never complete a turn."""
+        """A sentence on the dimensions that complete no period within T."""
         half, pairs = self.dim // 2, self.incomplete
         if not pairs:
-            return f"Every dimension completes a turn within T = {self.num_timesteps}."
+            return f"All dimensions complete a period within T = {self.num_timesteps}."
         first, last = pairs[0], pairs[-1]
         named = (
             f"Dimensions {first} and {first + half}"
@@ -66,49 +80,46 @@ class Embedding:
             else f"Dimensions {first} to {last} and {first + half} to {last + half}"
         )
         return (
-            f"{named} ({len(pairs)} of {half} pairs) never complete a turn "
+            f"{named} ({len(pairs)} of {half} pairs) do not complete a period "
             f"within T = {self.num_timesteps}."
         )
 
 
 @dataclass(frozen=True)
 class LearnedEmbedding:
-    """What a trained network made of timesteps and labels.
+    """What a trained network learned of timesteps and labels.
 
     Args:
-        timesteps: those that the rows are of, in increasing order.
         rows: the time embedding after its two layers, one row per timestep.
         similarity: the cosine between each two of the rows.
-        class_names: what the labels mean, and a name for "no label".
-        label_similarity: the cosine between the embeddings of each two of these.
-        effect_similarity: the same of what these do to the network's blocks, less what all
-            classes do.
+        class_names: the names of the labels, and one for "no label".
+        label_similarity: the cosine between each two label embeddings.
+        effect_similarity: the cosine between the effects of each two labels on the network's
+            blocks, less the mean effect of all classes.
     """
 
-    timesteps: Sequence[int]
-    rows: Rows
-    similarity: Rows
-    class_names: Sequence[str]
-    label_similarity: Rows
-    effect_similarity: Rows
+    rows: Array
+    similarity: Array
+    class_names: tuple[str, ...]
+    label_similarity: Array
+    effect_similarity: Array
 
     @property
-    def likeness(self) -> str:
-        """In a sentence, which two classes are most alike; "no label" does not count."""
-        pairs = [
-            (self.effect_similarity[i][j], i, j)
-            for i in range(len(self.class_names) - 1)
-            for j in range(i)
-        ]
-        if not pairs:
-            return "There is one class alone, and so none that is like it."
-        cosine, i, j = max(pairs)
+    def most_similar(self) -> str:
+        """A sentence on the two classes whose effects are most similar."""
+        classes = len(self.class_names) - 1
+        if classes < 2:
+            return "There is only one class."
+        rows, columns = np.tril_indices(classes, -1)
+        cosines = self.effect_similarity[rows, columns]
+        best = int(cosines.argmax())
         return (
-            f"The network holds {self.class_names[j]} and {self.class_names[i]} to be most "
-            f"alike: the cosine between what they do to its blocks is {cosine:.2f}."
+            f"The most similar labels are {self.class_names[columns[best]]} and "
+            f"{self.class_names[rows[best]]}: the cosine between their effects on the blocks is "
+            f"{cosines[best]:.2f}."
         )
 
 
-def distances(rows: Rows) -> list[list[float]]:
-    """The Euclidean distance between each two of the rows."""
-    return [[math.dist(a, b) for b in rows] for a in rows]
+def distances(rows: Array) -> Array:
+    """The Euclidean distance between each two of the rows, ``(N, N)``."""
+    return np.array([[math.dist(a, b) for b in rows] for a in rows])

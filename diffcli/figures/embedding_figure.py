@@ -1,40 +1,45 @@
-"""The figure of the timestep embedding: what it is, and what a network made of it."""
+"""The figure of the timestep embedding, and of what a network learned of it."""
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
+import numpy as np
 from PIL import Image
 
-from diffcli.core.sinusoids import similarity
-from diffcli.drawing.chart import Chart
-from diffcli.drawing.colours import DIVERGING, MUTED, SEQUENTIAL, SERIES, SHADE, ColourMap
-from diffcli.drawing.heat import colour_bar, heat_map, matrix, sampled
-from diffcli.drawing.layout import at_least, beside, padded, stack
-from diffcli.drawing.scales import Scale
-from diffcli.drawing.text import LARGE, NORMAL, formula, line, paragraph
-from diffcli.figures.embedding import Embedding, LearnedEmbedding, Rows, distances
+from diffcli.charts.arrange import at_least, beside, padded, stack
+from diffcli.charts.chart import Chart
+from diffcli.charts.colours import DIVERGING, MUTED, SEQUENTIAL, SERIES, SHADE, ColourMap
+from diffcli.charts.heat import colour_bar, heat_map, matrix, sampled
+from diffcli.charts.scales import Scale
+from diffcli.charts.text import LARGE, NORMAL, formula, line, paragraph
+from diffcli.figures.embedding import Array, Embedding, LearnedEmbedding, distances
 
 _WIDTH, _GAP, _MARGIN = 1180, 28, 24
 _WIDE, _SQUARE, _GUTTER = 660, 430, 64
 _TALL, _LOW = 390, 280
 _LEFT_COLUMN = _WIDE + 62
 
-_EMBEDDINGS_STAY = (
-    "The embeddings themselves begin at random, almost at right angles, and training turns "
-    "them little: it is the blocks that learn to read them."
+_EMBEDDINGS_CHANGE_LITTLE = (
+    "The embeddings themselves are random at first, almost orthogonal, and training changes them "
+    "little: the layers of the blocks learn to use them."
 )
 
 
 def shown_timesteps(num_timesteps: int) -> list[int]:
-    """All timesteps, or as many of them as the figure has pixels for."""
+    """All timesteps, or as many as the figure has pixels for."""
     return sampled(num_timesteps, _WIDE)
 
 
 def embedding_figure(
     embedding: Embedding, chosen: Sequence[int] = (), learned: LearnedEmbedding | None = None
 ) -> Image.Image:
-    """Heat map, similarity, waves and wavelengths; chosen timesteps; what a network learned."""
+    """Heat map, similarity, curves and wavelengths; chosen timesteps; what a network learned.
+
+    Args:
+        embedding: the sinusoidal embedding.
+        chosen: timesteps to show row by row.
+        learned: what a network learned, at ``shown_timesteps``.
+    """
     half = embedding.dim // 2
     ends, last = (embedding.wavelengths[0], embedding.wavelengths[-1]), f"{{{half - 1}}}"
     parts = [
@@ -45,7 +50,7 @@ def embedding_figure(
         ),
         formula(
             f"frequency{{i}} = exp(-i · ln({embedding.max_period:g}) / {max(half - 1, 1)}),  "
-            f"i = {_span('0', str(half - 1))}        wavelength{{i}} = 2 pi / frequency{{i}} = "
+            f"i = {_span('0', str(half - 1))}        wavelength{{i}} = 2π / frequency{{i}} = "
             f"{_span(*map(_rounded, ends))} timesteps"
         ),
         formula(
@@ -73,17 +78,16 @@ def _with_bar(chart: Chart, scale: Scale, colours: ColourMap) -> Image.Image:
 
 
 def _heat_map(embedding: Embedding) -> Image.Image:
-    rows = [embedding.row(t) for t in shown_timesteps(embedding.num_timesteps)]
     return _time_map(
-        rows,
+        embedding.rows(shown_timesteps(embedding.num_timesteps)),
         embedding.num_timesteps,
         Scale(-1, 1),
-        "The embedding: a column per timestep, sines above, cosines below",
+        "The embedding: one column per timestep, sines above, cosines below",
     )
 
 
-def _time_map(rows: Rows, num_timesteps: int, scale: Scale, title: str) -> Image.Image:
-    dim = len(rows[0])
+def _time_map(rows: Array, num_timesteps: int, scale: Scale, title: str) -> Image.Image:
+    dim = rows.shape[1]
     chart = Chart(
         (_WIDE, _TALL),
         Scale.of_cells(num_timesteps),
@@ -93,20 +97,18 @@ def _time_map(rows: Rows, num_timesteps: int, scale: Scale, title: str) -> Image
         y_label="dimension",
         gutter=_GUTTER,
     )
-    shown = sampled(dim, _TALL)
-    chart.cells(heat_map([[row[d] for row in rows] for d in shown], scale, DIVERGING))
+    chart.cells(heat_map(rows[:, sampled(dim, _TALL)].T, scale, DIVERGING))
     return _with_bar(chart, scale, DIVERGING)
 
 
 def _similarity(embedding: Embedding) -> Image.Image:
     steps = sampled(embedding.num_timesteps, _SQUARE)
-    alike = cache(lambda distance: similarity(distance, embedding.frequencies))
-    rows = [[alike(abs(s - t)) for s in steps] for t in steps]
-    return _similarity_map(rows, embedding.num_timesteps, "How alike are two timesteps? Cosine")
+    cosines = embedding.similarity(steps)
+    return _similarity_map(cosines, embedding.num_timesteps, "Cosine similarity of two timesteps")
 
 
-def _similarity_map(rows: Rows, num_timesteps: int, title: str) -> Image.Image:
-    lowest = min(min(row) for row in rows)
+def _similarity_map(cosines: Array, num_timesteps: int, title: str) -> Image.Image:
+    lowest = float(cosines.min())
     scale = Scale(math.floor(lowest * 10) / 10 if lowest < 0.95 else 0.0, 1)
     chart = Chart(
         (_SQUARE, _TALL),
@@ -117,28 +119,22 @@ def _similarity_map(rows: Rows, num_timesteps: int, title: str) -> Image.Image:
         y_label="timestep",
         gutter=_GUTTER,
     )
-    chart.cells(heat_map(rows, scale, SEQUENTIAL))
+    chart.cells(heat_map(cosines, scale, SEQUENTIAL))
     return _with_bar(chart, scale, SEQUENTIAL)
 
 
 def _waves(embedding: Embedding, chosen: Sequence[int]) -> Image.Image:
-    """Up to four sines whose wavelengths are spread around T, where they can be told apart."""
+    """Up to four sines, of wavelengths around T, which can be told apart."""
     total = embedding.num_timesteps
-    wanted = [total / 8, total / 3, total, 4 * total]
-    pairs = sorted(
-        {
-            min(
-                range(embedding.dim // 2), key=lambda i: abs(math.log(embedding.wavelengths[i] / w))
-            )
-            for w in wanted
-        }
-    )
+    wanted = np.array([total / 8, total / 3, total, 4 * total])
+    ratios = np.log(embedding.wavelengths / wanted[:, None])
+    pairs = sorted(set(np.abs(ratios).argmin(axis=1).tolist()))
     colours = dict(zip(pairs, SERIES, strict=False))
     chart = Chart(
         (_WIDE, _LOW),
         Scale.of_cells(total),
         Scale(-1.1, 1.1),
-        title="Some of its dimensions as curves, with their wavelengths",
+        title="Some dimensions as curves, with their wavelengths",
         x_label="timestep t",
         gutter=_GUTTER,
         legend=[(f"sin {i}: {_rounded(embedding.wavelengths[i])}", colours[i]) for i in pairs],
@@ -146,7 +142,7 @@ def _waves(embedding: Embedding, chosen: Sequence[int]) -> Image.Image:
     )
     steps = sampled(total, 2 * _WIDE)
     for i in pairs:
-        ys = [math.sin(t * embedding.frequencies[i]) for t in steps]
+        ys = np.sin(np.array(steps) * embedding.frequencies[i]).tolist()
         chart.curve(steps, ys, colours[i])
         if total <= 24:
             chart.dots(steps, ys, colours[i])
@@ -169,71 +165,74 @@ def _wavelengths(embedding: Embedding) -> Image.Image:
         (_SQUARE, _LOW),
         Scale.of_cells(half),
         Scale(ends[0] / 1.5, ends[1] * 1.5, log=True),
-        title="Timesteps per turn, of each pair of sine and cosine",
-        x_label="pair i; shaded: no whole turn within T",
+        title="Wavelength of each pair of sine and cosine, in timesteps",
+        x_label="pair i; shaded: longer than T",
         gutter=_GUTTER,
     )
     if embedding.incomplete:
         chart.shade(embedding.incomplete[0] - 0.5, half - 0.5, SHADE)
     chart.level(total, f"T = {total}")
-    chart.curve(range(half), embedding.wavelengths, SERIES[0])
+    chart.curve(range(half), embedding.wavelengths.tolist(), SERIES[0])
     if half <= 64:
-        chart.dots(range(half), embedding.wavelengths, SERIES[0])
+        chart.dots(range(half), embedding.wavelengths.tolist(), SERIES[0])
     return chart.picture
 
 
 def _chosen_rows(embedding: Embedding, chosen: Sequence[int]) -> Image.Image:
-    rows = [embedding.row(t) for t in chosen]
-    shown = sampled(embedding.dim, _WIDE)
+    rows = embedding.rows(chosen)
     chart = Chart(
         (_WIDE, 76 + max(24 * len(chosen), 60)),
         Scale.of_cells(embedding.dim),
         Scale.of_cells(len(chosen), downwards=True),
-        title="The rows of the chosen timesteps",
+        title="The embeddings of the chosen timesteps",
         x_label="dimension: sines, then cosines",
         y_names=[f"t = {t}" for t in chosen],
         gutter=_GUTTER,
     )
-    chart.cells(heat_map([[row[d] for d in shown] for row in rows], Scale(-1, 1), DIVERGING))
+    chart.cells(heat_map(rows[:, sampled(embedding.dim, _WIDE)], Scale(-1, 1), DIVERGING))
     strips = _with_bar(chart, Scale(-1, 1), DIVERGING)
     if len(chosen) == 1:
         return strips
     between = distances(rows)
-    scale = Scale(0, max(max(row) for row in between))
+    scale = Scale(0, float(between.max()))
     names = [f"t = {t}" for t in chosen]
     return _columns(
-        strips, matrix(between, names, _SQUARE, scale, SEQUENTIAL, "Distances between them")
+        strips,
+        matrix(between, names, _SQUARE, scale, SEQUENTIAL, "Euclidean distances between them"),
     )
 
 
 def _learned(learned: LearnedEmbedding, total: int) -> list[Image.Image]:
-    magnitudes = sorted(abs(value) for row in learned.rows for value in row)
-    limit = magnitudes[int(0.99 * (len(magnitudes) - 1))] or 1.0
-    heading = line("What the trained network made of it", LARGE)
+    limit = float(np.quantile(np.abs(learned.rows), 0.99)) or 1.0
     maps = _columns(
         _time_map(
-            learned.rows, total, Scale(-limit, limit), "The same after the network's two layers"
+            learned.rows,
+            total,
+            Scale(-limit, limit),
+            "The embedding after the network's two layers",
         ),
-        _similarity_map(learned.similarity, total, "How alike are two timesteps to it? Cosine"),
+        _similarity_map(learned.similarity, total, "Cosine similarity of two timesteps after them"),
     )
     effects = _label_matrix(
         learned.effect_similarity,
         learned.class_names,
         _WIDE,
-        "How alike are two labels to it? Cosine between what they do to its blocks",
+        "Cosine similarity of two labels' effects on the blocks",
     )
     labels = _label_matrix(
         learned.label_similarity,
         learned.class_names,
         _SQUARE,
-        "Cosine of the embeddings themselves",
+        "Cosine similarity of the label embeddings themselves",
     )
-    note = paragraph(f"{learned.likeness} {_EMBEDDINGS_STAY}", _SQUARE, NORMAL, MUTED)
+    text = f"{learned.most_similar} {_EMBEDDINGS_CHANGE_LITTLE}"
+    note = paragraph(text, _SQUARE, NORMAL, MUTED)
+    heading = line("What the trained network learned", LARGE)
     return [heading, maps, _columns(effects, stack([labels, note], 10))]
 
 
-def _label_matrix(values: Rows, names: Sequence[str], side: int, title: str) -> Image.Image:
-    # The diagonal is 1 by definition; the colours are for what is not known beforehand.
-    others = [abs(v) for i, row in enumerate(values) for j, v in enumerate(row) if i != j]
-    reach = max(others, default=1.0) or 1.0
-    return matrix(values, names, side, Scale(-reach, reach), DIVERGING, title)
+def _label_matrix(values: Array, names: Sequence[str], side: int, title: str) -> Image.Image:
+    # The diagonal is 1 by definition, and must not decide the range of the colours.
+    others = np.abs(values[~np.eye(len(values), dtype=bool)])
+    limit = float(others.max(initial=0.0)) or 1.0
+    return matrix(values, names, side, Scale(-limit, limit), DIVERGING, title, diagonal=False)

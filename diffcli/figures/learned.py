@@ -1,4 +1,4 @@
-"""Asking a trained network what it made of timesteps and labels."""
+"""What a trained network learned of timesteps and labels."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _TIMESTEPS_OF_EFFECTS = 50
 
 
 def embedding_of(denoiser: Denoiser) -> Embedding:
-    """The sinusoidal embedding that a network starts from."""
+    """The sinusoidal embedding of a denoiser's network."""
     sinusoids = denoiser.network.time_embedding[0]
     assert isinstance(sinusoids, SinusoidalPositionEmbedding)
     return Embedding(sinusoids.dim, denoiser.schedule.num_timesteps, sinusoids.max_period)
@@ -24,29 +24,28 @@ def embedding_of(denoiser: Denoiser) -> Embedding:
 def learned_embedding(
     network: ConditionalUNet, class_names: Sequence[str], timesteps: Sequence[int]
 ) -> LearnedEmbedding:
-    """The network's own embeddings of timesteps and of all labels, "no label" being the last.
+    """The learned embeddings of timesteps and of all labels, "no label" being the last.
 
     Args:
         network: a trained one, on the CPU.
-        class_names: what its labels mean.
-        timesteps: those to embed.
+        class_names: the names of its labels.
+        timesteps: to embed.
     """
     rows = network.time_embedding(torch.tensor(timesteps))
     return LearnedEmbedding(
-        timesteps,
-        rows.tolist(),
-        _cosines(rows).tolist(),
+        rows.numpy(),
+        _cosines(rows).numpy(),
         (*class_names, "no label"),
-        _cosines(network.label_embedding.weight).tolist(),
-        _cosines(_label_effects(network, rows)).tolist(),
+        _cosines(network.label_embedding.weight).numpy(),
+        _cosines(_label_effects(network, rows)).numpy(),
     )
 
 
 def _label_effects(network: ConditionalUNet, rows: Tensor) -> Tensor:
-    """What each label, apart from what all have in common, does to the blocks; ``(labels, D)``.
+    """How each label changes the scales and shifts of the blocks, ``(labels, D)``.
 
-    A block scales and shifts its features by a linear map of the embedding.  These are
-    averaged over timesteps, of all blocks together.
+    A block scales and shifts its features by a linear map of the embedding.  These are averaged
+    over timesteps and concatenated over blocks; the mean over classes is subtracted.
     """
     blocks = [block for block in network.modules() if isinstance(block, ResidualBlock)]
     some = rows[:: -(-len(rows) // _TIMESTEPS_OF_EFFECTS)]
@@ -57,6 +56,6 @@ def _label_effects(network: ConditionalUNet, rows: Tensor) -> Tensor:
 
 
 def _cosines(rows: Tensor) -> Tensor:
-    """``(N, D)`` to ``(N, N)``."""
+    """The cosine between each two rows: ``(N, D)`` to ``(N, N)``."""
     directions = nn.functional.normalize(rows, dim=1)
     return directions @ directions.T

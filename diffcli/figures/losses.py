@@ -1,75 +1,78 @@
-"""The figure of a training run: how the losses went."""
+"""The figure of a training run: losses over the images seen."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
-from diffcli.drawing.chart import Chart
-from diffcli.drawing.colours import MUTED, SERIES
-from diffcli.drawing.layout import padded, stack
-from diffcli.drawing.scales import Scale
-from diffcli.training.metrics import Metrics
+from diffcli.charts.arrange import padded, stack
+from diffcli.charts.chart import Chart
+from diffcli.charts.colours import MUTED, SERIES
+from diffcli.charts.scales import Scale
 
 _SIZE = (900, 320)
 _MARGIN, _GAP, _GUTTER = 24, 20, 64
 _ROOM = 0.05
 
-# Each quarter of the timesteps, from the least noisy.
+# The quarters of the timesteps, the least noisy first.
 _QUARTERS = ("least noise", "second quarter", "third quarter", "most noise")
 
 
-def loss_chart(records: Sequence[Metrics]) -> Image.Image:
-    """The training loss, the loss on held-out images, and that per quarter of the timesteps.
+class Check(NamedTuple):
+    """Losses on held-out images."""
+
+    images_seen: int
+    """Images trained on before."""
+    loss: float
+    quarters: Sequence[float]
+    """The loss in each quarter of the timesteps, the least noisy first."""
+
+
+def loss_chart(
+    images_seen: Sequence[int], losses: Sequence[float], checks: Sequence[Check]
+) -> Image.Image:
+    """The training loss, the loss on held-out images, and the latter by quarter of timesteps.
 
     Args:
-        records: of a run, from its beginning; at least one.
+        images_seen: images trained on at each record, increasing; at least one.
+        losses: the training loss of each record.
+        checks: losses on held-out images, in order.
     """
-    checked = _checked(records)
-    charts = [_losses(records, checked)]
-    if checked:
-        charts.append(_quarters(records, checked))
+    charts = [_losses(images_seen, losses, checks)]
+    if checks:
+        charts.append(_quarters(images_seen[-1], checks))
     return padded(stack([chart.picture for chart in charts], _GAP), _MARGIN)
 
 
-def _checked(records: Sequence[Metrics]) -> list[Metrics]:
-    """The records at which held-out images were looked at; those that follow repeat it."""
-    found: list[Metrics] = []
-    for record in records:
-        known = record.validation_quarters
-        if known and not (found and found[-1].validation_quarters == known):
-            found.append(record)
-    return found
-
-
-def _losses(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
+def _losses(images_seen: Sequence[int], losses: Sequence[float], checks: Sequence[Check]) -> Chart:
     # The first records are of an untrained network, and would flatten all that follows.
-    settled = sorted(record.loss for record in records)[: len(records) - len(records) // 20]
-    held_out = [record.validation_loss or 0.0 for record in checked]
+    settled = sorted(losses)[: len(losses) - len(losses) // 20]
+    held_out = [check.loss for check in checks]
     lowest, highest = min([settled[0], *held_out]), max([settled[-1], *held_out])
     chart = _chart(
-        "Loss: on batches while training, and on held-out images with fixed noise",
+        "Loss: on training batches, and on held-out images with fixed noise",
         [("training", MUTED), ("held out", SERIES[0])],
-        records,
+        images_seen[-1],
         # From 0, all but the first minutes of a run would look flat.
         Scale(lowest - _ROOM * highest, highest + _ROOM * highest),
     )
-    chart.curve([r.images_seen for r in records], [r.loss for r in records], MUTED, 1)
-    if checked:
-        xs = [r.images_seen for r in checked]
+    chart.curve(images_seen, losses, MUTED, 1)
+    if checks:
+        xs = [check.images_seen for check in checks]
         chart.curve(xs, held_out, SERIES[0])
         chart.dots(xs, held_out, SERIES[0])
     return chart
 
 
-def _quarters(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
-    quarters = [record.validation_quarters or () for record in checked]
+def _quarters(last: int, checks: Sequence[Check]) -> Chart:
+    quarters = [check.quarters for check in checks]
     chart = _chart(
-        "The loss on held-out images, per quarter of the timesteps",
+        "Loss on held-out images, by quarter of the timesteps",
         list(zip(_QUARTERS, SERIES, strict=False)),
-        records,
+        last,
         Scale(0, max(map(max, quarters)) * (1 + _ROOM)),
     )
-    xs = [record.images_seen for record in checked]
+    xs = [check.images_seen for check in checks]
     for ys, colour in zip(zip(*quarters, strict=True), SERIES, strict=False):
         chart.curve(xs, ys, colour)
         chart.dots(xs, ys, colour)
@@ -77,14 +80,11 @@ def _quarters(records: Sequence[Metrics], checked: Sequence[Metrics]) -> Chart:
 
 
 def _chart(
-    title: str,
-    legend: Sequence[tuple[str, tuple[int, int, int]]],
-    records: Sequence[Metrics],
-    scale: Scale,
+    title: str, legend: Sequence[tuple[str, tuple[int, int, int]]], last: int, scale: Scale
 ) -> Chart:
     return Chart(
         _SIZE,
-        Scale(0, records[-1].images_seen),
+        Scale(0, last),
         scale,
         title=title,
         x_label="images seen",

@@ -1,4 +1,4 @@
-"""A picture on its way to noise and back: the numbers and pictures that the figure shows."""
+"""A picture in the forward process and back: the numbers and pictures of the figure."""
 
 import math
 from collections.abc import Sequence
@@ -9,32 +9,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import Beginning, ImageNoise, SamplingSettings, generate
+from diffcli.core.generate import ImageNoise, generate
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.files.pictures import from_pillow, to_pillow
 
 HISTOGRAM_RANGE, HISTOGRAM_BINS = (-4.0, 4.0), 48
 
-_BACK = SamplingSettings("dpmpp", 16, guidance_scale=0.0)
-"""The way back is drawn without a label: the picture alone is to say what it was."""
+_REVERSE = SamplingSettings("dpmpp", 16, guidance_scale=0.0)
+"""The reverse process, without a label: only the picture decides the result."""
 
 
-class Shown(NamedTuple):
-    """Values as a picture and as a distribution.
+class Values(NamedTuple):
+    """An image of any range, as a picture and as a histogram.
 
     Args:
-        picture: the values, those outside [-1, 1] clipped to black and white.
-        density: their histogram over ``HISTOGRAM_RANGE``, with area 1 where nothing is outside.
+        picture: the values, clipped to [-1, 1].
+        density: their histogram over ``HISTOGRAM_RANGE``, with area 1 if none are outside.
     """
 
     picture: Image.Image
     density: list[float]
 
 
-class Recovered(NamedTuple):
-    """What a network makes of a noisy picture, and how far that is from the original."""
+class Reconstruction(NamedTuple):
+    """What a network reconstructs from a noisy picture."""
 
     picture: Image.Image
     mse: float
@@ -47,54 +48,54 @@ class Noised:
 
     Args:
         t: the timestep.
-        alpha_bar: of the schedule at ``t``.
-        shown: the noisy picture.
+        alphas_cumprod: of the schedule at ``t``.
+        values: the noisy picture.
         estimate: of the original in one step, if there is a network.
-        denoised: of the original in many steps, if asked for.
+        denoised: of the original in many steps, if requested.
     """
 
     t: int
-    alpha_bar: float
-    shown: Shown
-    estimate: Recovered | None = None
-    denoised: Recovered | None = None
+    alphas_cumprod: float
+    values: Values
+    estimate: Reconstruction | None = None
+    denoised: Reconstruction | None = None
 
     @property
-    def signal(self) -> float:
-        """``sqrt(alpha_bar)``."""
-        return math.sqrt(self.alpha_bar)
+    def alpha(self) -> float:
+        """The amplitude of the picture."""
+        return math.sqrt(self.alphas_cumprod)
 
     @property
-    def noise(self) -> float:
-        """``sqrt(1 - alpha_bar)``."""
-        return math.sqrt(1 - self.alpha_bar)
+    def sigma(self) -> float:
+        """The amplitude of the noise."""
+        return math.sqrt(1 - self.alphas_cumprod)
 
     @property
     def snr(self) -> float:
-        """``alpha_bar / (1 - alpha_bar)``."""
-        return self.alpha_bar / (1 - self.alpha_bar)
+        """The signal-to-noise ratio, ``alpha^2 / sigma^2``."""
+        return self.alphas_cumprod / (1 - self.alphas_cumprod)
 
     @property
     def log_snr(self) -> float:
         """The natural logarithm of ``snr``."""
-        return math.log(self.alpha_bar) - math.log1p(-self.alpha_bar)
+        return math.log(self.alphas_cumprod) - math.log1p(-self.alphas_cumprod)
 
 
 @dataclass(frozen=True)
-class Process:
+class ForwardProcess:
     """A schedule, and the picture at some of its timesteps.
 
     Args:
         name: of the schedule.
-        alphas_cumprod: alpha_bar of every timestep.
-        steps: the chosen timesteps.
-        mismatch: KL divergence from the picture at the last timestep to N(0, 1), in nats.
+        alphas_cumprod: of every timestep.
+        steps: the picture at the chosen timesteps.
+        prior_kl: KL divergence of the picture at the last timestep from N(0, 1), in nats.
     """
 
     name: str
     alphas_cumprod: list[float]
     steps: list[Noised]
-    mismatch: float
+    prior_kl: float
 
 
 class Noising:
@@ -102,7 +103,7 @@ class Noising:
 
     Args:
         picture: grey or RGB.
-        seed: of the noise, which is what image ``seed`` of a sampling run starts from.
+        seed: of the noise; sampling with this seed starts from the same noise.
     """
 
     def __init__(self, picture: Image.Image, seed: int) -> None:
@@ -111,19 +112,19 @@ class Noising:
         self._epsilon = ImageNoise([seed], self._x0.shape[1:], self._x0.device)()
 
     @property
-    def original(self) -> Shown:
+    def original(self) -> Values:
         """The picture itself."""
-        return _show(self._x0)
+        return _values(self._x0)
 
     @property
-    def noise(self) -> Shown:
-        """The noise, N(0, 1) at every value."""
-        return _show(self._epsilon)
+    def noise(self) -> Values:
+        """The noise."""
+        return _values(self._epsilon)
 
     def at(self, schedule: NoiseSchedule, t: int) -> Noised:
         """The picture at ``t`` (Ho et al. 2020, eq. 4)."""
-        x_t, _ = schedule.add_noise(self._x0, torch.tensor([t]), self._epsilon)
-        return Noised(t, float(schedule.alphas_cumprod[t]), _show(x_t))
+        x_t = schedule.add_noise(self._x0, t, self._epsilon)
+        return Noised(t, float(schedule.alphas_cumprod[t]), _values(x_t))
 
     def process(
         self,
@@ -132,44 +133,44 @@ class Noising:
         timesteps: Sequence[int],
         denoiser: Denoiser | None = None,
         denoise: bool = False,
-    ) -> Process:
-        """The picture at ``timesteps``, and the way back from each if there is a denoiser.
+    ) -> ForwardProcess:
+        """The picture at ``timesteps``, and reconstructions if there is a denoiser.
 
         Args:
             name: of the schedule.
             schedule: the process.
-            timesteps: those to show.
+            timesteps: to show.
             denoiser: of pictures of this shape, on the CPU.
-            denoise: whether to go all the way back, and not only to estimate its end.
+            denoise: whether to reconstruct in many steps too, and not only in one.
         """
         steps = [self.at(schedule, t) for t in timesteps]
         if denoiser:
-            steps = [self._with_way_back(step, denoiser, denoise) for step in steps]
-        mismatch = schedule.prior_mismatch(float(self._x0.square().mean())) * self._x0.numel()
-        return Process(name, schedule.alphas_cumprod.tolist(), steps, mismatch)
+            steps = [self._reconstructed(step, denoiser, denoise) for step in steps]
+        prior_kl = schedule.prior_kl(float(self._x0.square().mean())) * self._x0.numel()
+        return ForwardProcess(name, schedule.alphas_cumprod.tolist(), steps, prior_kl)
 
-    def _with_way_back(self, step: Noised, denoiser: Denoiser, denoise: bool) -> Noised:
+    def _reconstructed(self, step: Noised, denoiser: Denoiser, denoise: bool) -> Noised:
         schedule = denoiser.schedule
-        # A network knows the noise level, not whose timestep it is: where the schedules
-        # differ, it is asked at its own timestep of the nearest log-SNR.
-        at = int((schedule.log_snr - step.log_snr).abs().argmin())
-        beginning = Beginning(self._x0, (at + 1) / schedule.num_timesteps)
+        # If the network was trained on another schedule, it is evaluated at its own timestep of
+        # the nearest log-SNR.
+        t = int((schedule.log_snr - step.log_snr).abs().argmin())
         labels = torch.tensor([denoiser.network.no_label])
-        way = generate(denoiser, labels, [self.seed], _BACK, beginning)
-        first = next(way)
-        step = replace(step, estimate=self._recovered(first.x0))
+        strength = (t + 1) / schedule.num_timesteps
+        steps = generate(denoiser, labels, [self.seed], _REVERSE, self._x0, strength)
+        first = next(steps)
+        step = replace(step, estimate=self._reconstruction(first.x0))
         if denoise:
-            *_, last = [first, *way]
-            step = replace(step, denoised=self._recovered(last.x))
+            *_, last = [first, *steps]
+            step = replace(step, denoised=self._reconstruction(last.x))
         return step
 
-    def _recovered(self, x0: Tensor) -> Recovered:
+    def _reconstruction(self, x0: Tensor) -> Reconstruction:
         mse = float((x0 - self._x0).square().mean())
-        return Recovered(to_pillow(to_pixels(x0[0])), mse)
+        return Reconstruction(to_pillow(to_pixels(x0[0])), mse)
 
 
-def _show(x: Tensor) -> Shown:
+def _values(x: Tensor) -> Values:
     low, high = HISTOGRAM_RANGE
     counts = torch.histc(x, HISTOGRAM_BINS, low, high)
     density = counts * (HISTOGRAM_BINS / (high - low) / x.numel())
-    return Shown(to_pillow(to_pixels(x[0])), density.tolist())
+    return Values(to_pillow(to_pixels(x[0])), density.tolist())

@@ -1,12 +1,11 @@
 """Labelled pictures as NumPy arrays in an ``npz``, which any tool can write and read.
 
 ``images`` is uint8 ``(N, H, W)`` for grey pictures or ``(N, H, W, 3)`` for RGB, ``labels``
-int64 ``(N,)``, and ``seeds``, where they are known, int64 ``(N,)``.
+int64 ``(N,)``, and ``seeds``, if known, int64 ``(N,)``.
 """
 
 import io
 import lzma
-import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from diffcli.errors import DiffcliError
-from diffcli.files.atomic import write_atomically
+from diffcli.files.writing import write_atomically
 
-# A few hundred bytes of archive can claim to hold any amount; this much is believed.
+# NumPy decompresses whatever an archive holds; a few megabytes of it can be terabytes of zeros.
 _MAX_BYTES = 4 << 30
 
 
@@ -33,7 +32,7 @@ class PictureArrays(NamedTuple):
     labels: Tensor
     """int64 ``(N,)``."""
     seeds: Tensor | None
-    """int64 ``(N,)``, where known."""
+    """int64 ``(N,)``, if known."""
 
 
 def save_npz(
@@ -48,7 +47,7 @@ def save_npz(
         seeds: one per picture, if known.
 
     Raises:
-        OSError: if the file cannot be written; what was there before then still is.
+        OSError: if the file cannot be written; it is then unchanged.
     """
     grey = images.shape[1] == 1
     arrays = {
@@ -69,17 +68,21 @@ def load_npz(path: Path) -> PictureArrays:
         DiffcliError: if the file is missing or damaged, or its arrays are not as above.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            images = _read_array(archive, "images")
-            labels = _read_array(archive, "labels")
-            seeds = _read_array(archive, "seeds") if "seeds.npy" in archive.namelist() else None
+        if not zipfile.is_zipfile(path):
+            with path.open("rb"):  # a missing file is another error
+                raise ValueError("it is no zip archive")
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = _read_array(archive, "images"), _read_array(archive, "labels")
+            seeds = _read_array(archive, "seeds") if "seeds" in archive else None
     except OSError as error:
-        raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DiffcliError(f"cannot read {path}: {error.strerror or error}", "samples") from error
     except (
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
         EOFError,
+        MemoryError,
+        NotImplementedError,  # an unknown compression
         RuntimeError,  # encrypted
         ValueError,
     ) as error:
@@ -106,30 +109,26 @@ def load_npz(path: Path) -> PictureArrays:
     )
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array, once its header is found to promise no more than the archive holds.
+def _read_array(archive: NpzFile, name: str) -> np.ndarray:
+    """One array.
 
     Raises:
-        ValueError: if there is none, or it is too large, or not one of plain numbers.
+        ValueError: if there is none, it is too large, or it holds objects.
     """
-    try:
-        member = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise ValueError(f"it has no array {name!r}") from None
-    if member.file_size > _MAX_BYTES:
-        raise ValueError(f"its array {name!r} is {member.file_size:,} bytes large")
-    with archive.open(member) as file:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"its array {name!r} does not have the size that it claims")
-        file.seek(0)
-        return npy.read_array(file, allow_pickle=False)
+    if name not in archive:
+        raise ValueError(f"it has no array {name!r}")
+    size = archive.zip.getinfo(f"{name}.npy").file_size if archive.zip else 0
+    if size > _MAX_BYTES:
+        raise ValueError(f"its array {name!r} has {size:,} bytes")
+    array = archive[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"its {name!r} is no array")
+    return array
 
 
 def _unusable(path: Path, why: str) -> DiffcliError:
     return DiffcliError(
         f"{path} is no npz of labelled pictures: {why}; it needs images, uint8 (N, H, W) or "
-        "(N, H, W, 3), and labels, int64 (N,)"
+        "(N, H, W, 3), and labels, int64 (N,)",
+        "samples",
     )

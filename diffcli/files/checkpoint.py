@@ -1,35 +1,37 @@
 """A trained model as one safetensors file: weights, and one JSON document about them."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser, PredictionType
-from diffcli.core.generate import SamplingSettings
-from diffcli.core.schedule import NoiseSchedule, ScheduleConfig
-from diffcli.core.unet import ConditionalUNet, UNetConfig
-from diffcli.files.metadata import MODEL, decode, not_a_model, read_metadata
+from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.unet import ConditionalUNet
+from diffcli.files.documents import decode
+from diffcli.files.header import MODEL, read_metadata, unusable
 from diffcli.files.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """All that sampling needs to know of a model besides its weights.
+    """All that drawing needs to know of a model besides its weights.
 
     Args:
-        architecture: the network.
-        schedule: the process that it was trained on.
+        architecture: the parameters of the network.
+        schedule: the process that it is trained on.
         prediction_type: what it predicts.
-        sampling: how to draw from it, unless asked otherwise.
-        class_names: what the labels mean.
-        dataset: what it was trained on.
-        training: a summary for people; any JSON object.
+        sampling: how to draw from it by default.
+        class_names: the names of the labels.
+        dataset: what it is trained on.
+        training: a summary of the training for people; any JSON object.
 
     Raises:
-        ValueError: if the fields contradict each other.
+        ValueError: if there are not as many class names as classes.
     """
 
     architecture: UNetConfig
@@ -48,48 +50,41 @@ class ModelDescription:
             )
 
     def build(self) -> Denoiser:
-        """A denoiser of this description, untrained."""
-        return Denoiser(
-            ConditionalUNet(self.architecture),
-            NoiseSchedule.from_config(self.schedule),
-            self.prediction_type,
-        )
+        """An untrained denoiser of this description."""
+        return self._denoiser(ConditionalUNet(self.architecture))
+
+    def _denoiser(self, network: ConditionalUNet) -> Denoiser:
+        return Denoiser(network, NoiseSchedule.from_config(self.schedule), self.prediction_type)
+
+    def load(self, path: Path) -> Denoiser:
+        """A denoiser with the weights of a checkpoint of this description.
+
+        Raises:
+            DiffcliError: if the file is damaged, or holds other weights.
+        """
+        network = load_weights(path, lambda: ConditionalUNet(self.architecture), MODEL)
+        return self._denoiser(network).eval()
 
 
-def save_model(path: Path, description: ModelDescription, weights: dict[str, Tensor]) -> None:
+def save_model(path: Path, description: ModelDescription, weights: Mapping[str, Tensor]) -> None:
     """Write the network's weights and their description, atomically.
 
     Raises:
-        OSError: if the file cannot be written; what was there before then still is.
+        OSError: if the file cannot be written; it is then unchanged.
     """
     save_weights(path, asdict(description), weights)
 
 
 def read_description(path: Path) -> ModelDescription:
-    """What a checkpoint says of itself, checked but without its weights.
+    """The description in a checkpoint, checked, without its weights.
 
     Raises:
         DiffcliError: if the file is missing or no checkpoint.
     """
-    document = read_metadata(path)
-    del document["format_version"]
     try:
-        return ModelDescription(
-            architecture=decode(UNetConfig, document.pop("architecture", None)),
-            schedule=decode(ScheduleConfig, document.pop("schedule", None)),
-            sampling=decode(SamplingSettings, document.pop("sampling", None)),
-            **decode(_Plain, document).__dict__,
-        )
+        return decode(ModelDescription, read_metadata(path))
     except ValueError as error:
-        raise not_a_model(path, str(error)) from error
-
-
-@dataclass(frozen=True)
-class _Plain:
-    prediction_type: PredictionType
-    class_names: tuple[str, ...]
-    dataset: str
-    training: dict[str, Any]
+        raise unusable(path, str(error), MODEL) from error
 
 
 def load_model(path: Path) -> tuple[ModelDescription, Denoiser]:
@@ -100,15 +95,11 @@ def load_model(path: Path) -> tuple[ModelDescription, Denoiser]:
             than its architecture has.
     """
     description = read_description(path)
-    network = load_weights(path, lambda: ConditionalUNet(description.architecture), MODEL)
-    denoiser = Denoiser(
-        network, NoiseSchedule.from_config(description.schedule), description.prediction_type
-    )
-    return description, denoiser.eval()
+    return description, description.load(path)
 
 
 def fingerprint(path: Path) -> str:
-    """The SHA-256 of a checkpoint, by which a picture names the weights that drew it.
+    """The SHA-256 of a checkpoint, which identifies the weights in a picture's metadata.
 
     Raises:
         OSError: if the file cannot be read.

@@ -1,7 +1,7 @@
-"""The text that a picture carries: one JSON document, and a line that image viewers show.
+"""The metadata in a picture: one JSON document, and a line that image viewers show.
 
-A PNG keeps both as text chunks, a GIF the document as its comment, a WebP as the EXIF user
-comment.  Nothing here needs torch, so that a command can look into a picture at once.
+A PNG holds both as text chunks, a GIF the document as its comment, a WebP as its EXIF user
+comment.  This module does not import torch.
 """
 
 import json
@@ -12,11 +12,11 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from diffcli.errors import DiffcliError
-from diffcli.files.metadata import parse_document
+from diffcli.files.documents import parse_document
 
 DOCUMENT_KEY = "diffcli"
 PARAMETERS_KEY = "parameters"
-"""The name under which other generators of pictures keep their settings as text."""
+"""The key under which other image generators write their settings as text."""
 
 _FORMATS = ("PNG", "GIF", "WEBP")
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
@@ -25,10 +25,10 @@ _MAX_DOCUMENT = 1 << 20
 
 
 class Embedded:
-    """What to keep in a picture.
+    """Metadata for a picture.
 
     Args:
-        document: anything JSON can say.
+        document: a JSON object.
         parameters: the same for people, one paragraph.
     """
 
@@ -51,10 +51,10 @@ class Embedded:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON document that a picture carries.
+    """The JSON document in a picture.
 
     Raises:
-        DiffcliError: if the file is no picture, or carries none.
+        DiffcliError: if the file is no picture, or has none.
     """
     try:
         with Image.open(path, formats=_FORMATS) as picture:
@@ -63,10 +63,10 @@ def read_document(path: Path) -> dict[str, Any]:
         raise _not_ours(path, "it is no PNG, GIF or WebP") from error
     except OSError as error:
         raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # decoders meet a stranger's bytes, and raise nearly anything
+    except Exception as error:  # decoders raise nearly anything on damaged files
         raise _not_ours(path, f"it is damaged ({error})") from error
     if text is None or len(text) > _MAX_DOCUMENT:
-        raise _not_ours(path, "diffcli did not draw it, or without metadata")
+        raise _not_ours(path, "it has no metadata of diffcli")
     try:
         return parse_document(text)
     except ValueError as error:
@@ -82,4 +82,4 @@ def _text(picture: Image.Image) -> str | bytes | None:
 
 
 def _not_ours(path: Path, why: str) -> DiffcliError:
-    return DiffcliError(f"{path} says nothing of how it was drawn: {why}")
+    return DiffcliError(f"{path} does not say how it was drawn: {why}", "picture")

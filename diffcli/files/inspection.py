@@ -1,13 +1,12 @@
-"""Everything that a checkpoint or a picture says of itself, read without torch."""
+"""What a checkpoint or a picture says of itself, read without torch."""
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
 from diffcli.errors import DiffcliError
 from diffcli.files.embedded import read_document
-from diffcli.files.metadata import read_header, read_metadata
+from diffcli.files.header import count_parameters, read_metadata
 
 _PNG, _GIF, _RIFF = b"\x89PNG", b"GIF8", b"RIFF"
 
@@ -29,15 +28,7 @@ def inspect(path: Path) -> dict[str, Any]:
     if beginning in (_PNG, _GIF, _RIFF):
         return {"kind": "picture", **found, "metadata": read_document(path)}
     document = read_metadata(path)
-    weights = [
-        math.prod(entry["shape"])
-        for name, entry in read_header(path).items()
-        if name != "__metadata__"
-        and isinstance(entry, dict)
-        and isinstance(entry.get("shape"), list)
-        and all(isinstance(side, int) for side in entry["shape"])
-    ]
-    return {"kind": "model", **found, "parameters": sum(weights), "metadata": document}
+    return {"kind": "model", **found, "parameters": count_parameters(path), "metadata": document}
 
 
 def flattened(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -53,5 +44,5 @@ def flattened(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str
 
 
 def _one_line(text: str) -> str:
-    # What a stranger wrote must not move the cursor or set the title of a terminal.
+    # Control characters from a file must not reach the terminal.
     return "".join(character if character.isprintable() else "?" for character in text)

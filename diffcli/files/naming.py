@@ -1,4 +1,7 @@
-"""Names for files: free ones, those of a pattern, and those of classes."""
+"""File names: free ones, patterns, and names made of class names.
+
+This module does not import torch.
+"""
 
 import re
 import string
@@ -7,12 +10,12 @@ from pathlib import Path
 
 from diffcli.errors import UsageError
 
-_FIELDS = ("label", "seed", "index")
+_PATTERN_FIELDS = ("label", "seed", "index")
 _LONGEST_NAME = 60
 
 
 def unused_path(path: Path) -> Path:
-    """``path``, or if there is something already, the first free of ``name-1``, ``name-2``...
+    """``path`` if it is free, else the first free one of ``name-1``, ``name-2``, ...
 
     An empty folder counts as free.
     """
@@ -24,29 +27,29 @@ def unused_path(path: Path) -> Path:
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse a pattern of file names that cannot name every picture apart.
+    """Check that a pattern of file names gives each picture a name of its own.
 
     Raises:
         UsageError: if it is malformed, has unknown fields, or neither seed nor index.
     """
     try:
         fields = [field for _, field, *_ in string.Formatter().parse(pattern) if field is not None]
-        if unknown := [field for field in fields if field not in _FIELDS]:
+        if unknown := [field for field in fields if field not in _PATTERN_FIELDS]:
             raise UsageError(
-                f"-o {pattern!r} has a field {{{unknown[0]}}}; there are "
-                f"{', '.join(f'{{{name}}}' for name in _FIELDS)}"
+                f"the file name {pattern!r} has a field {{{unknown[0]}}}; allowed are "
+                f"{', '.join(f'{{{name}}}' for name in _PATTERN_FIELDS)}"
             )
         pattern.format(label="", seed=0, index=0)
     except ValueError as error:
-        raise UsageError(f"-o {pattern!r} is no pattern of file names: {error}") from error
+        raise UsageError(f"{pattern!r} is no pattern of file names: {error}") from error
     if not {"seed", "index"} & set(fields):
-        raise UsageError(f"-o {pattern!r} gives pictures the same name; add {{seed}}")
+        raise UsageError(f"{pattern!r} would give several pictures the same name; add {{seed}}")
 
 
 def file_names(class_names: Iterable[str]) -> list[str]:
-    """A name for each class that no file system, and no path, takes for something else.
+    """A file name for each class, valid on all file systems.
 
-    They differ from one another, also where case is not told apart.
+    They differ from each other, also if case is ignored.
     """
     names: list[str] = []
     taken: set[str] = set()

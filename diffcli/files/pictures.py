@@ -1,48 +1,32 @@
-"""Tensors as pictures: grids, and writing them."""
+"""Pictures: tensors and bytes of them."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageOps
 
-from diffcli.files.atomic import write_atomically
 from diffcli.files.embedded import Embedded
+from diffcli.files.writing import write_atomically
 
 if TYPE_CHECKING:  # charts are written without torch
     from torch import Tensor
 
 
-def tile(images: "Tensor", columns: int, gap: int = 2, ground: int = 255) -> "Tensor":
-    """Lay images out in rows.
-
-    Args:
-        images: uint8 ``(N, C, H, W)``.
-        columns: images per row.
-        gap: pixels between and around images.
-        ground: the grey value of the gaps.
-
-    Returns:
-        uint8 ``(C, height, width)``.
-    """
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    sheet = images.new_full(
-        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), ground
-    )
-    for index, image in enumerate(images):
-        top = gap + index // columns * (height + gap)
-        left = gap + index % columns * (width + gap)
-        sheet[:, top : top + height, left : left + width] = image
-    return sheet
-
-
 def to_pillow(pixels: "Tensor") -> Image.Image:
     """uint8 ``(1 or 3, H, W)`` as a grey or RGB picture."""
-    channels, height, width = pixels.shape
-    content = pixels.permute(1, 2, 0).contiguous().flatten().numpy().tobytes()
-    return Image.frombytes("L" if channels == 1 else "RGB", (width, height), content)
+    array = pixels.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def from_pillow(picture: Image.Image) -> "Tensor":
+    """A picture of mode ``L`` or ``RGB`` as uint8 ``(1 or 3, H, W)``."""
+    import torch  # noqa: PLC0415 - a chart is drawn and saved without it
+
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def fitted(picture: Image.Image, channels: int, height: int, width: int) -> Image.Image:
@@ -53,16 +37,8 @@ def fitted(picture: Image.Image, channels: int, height: int, width: int) -> Imag
     return ImageOps.fit(converted, (width, height), Image.Resampling.LANCZOS)
 
 
-def from_pillow(picture: Image.Image) -> "Tensor":
-    """A picture of mode ``L`` or ``RGB`` as uint8 ``(1 or 3, H, W)``."""
-    import torch  # noqa: PLC0415 - a chart is drawn and saved without it
-
-    content = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return content.view(picture.height, picture.width, -1).permute(2, 0, 1)
-
-
 def encode_png(picture: Image.Image, embedded: Embedded | None = None) -> bytes:
-    """A PNG as bytes, with what is to be kept in it."""
+    """The bytes of a PNG with metadata, if given."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", **(embedded.options("PNG") if embedded else {}))
     return buffer.getvalue()
@@ -74,13 +50,13 @@ def encode_animation(
     kind: str = "GIF",
     embedded: Embedded | None = None,
 ) -> bytes:
-    """Frames that repeat for ever, as bytes.
+    """The bytes of an animation that repeats for ever.
 
     Args:
         frames: of one size and mode.
         milliseconds: how long each is shown.
         kind: ``GIF``, ``WEBP`` or ``PNG``.
-        embedded: what to keep in the file.
+        embedded: metadata.
     """
     buffer = io.BytesIO()
     frames[0].save(

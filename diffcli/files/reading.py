@@ -1,4 +1,4 @@
-"""Reading any picture, as a person would see it."""
+"""Reading pictures of any usual format, upright and without transparency."""
 
 import warnings
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from diffcli.errors import DiffcliError
 
 READABLE = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
-"""Named, so that opening a picture never wakes a decoder for some forgotten format."""
+"""Named, so that no decoder of a rare format ever sees a file."""
 
 READABLE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif"}
@@ -20,14 +20,14 @@ READABLE_SUFFIXES = frozenset(
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 _DEEP_GREY_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
-# Once for the process and not around each call: swapping the filters is not safe in threads,
-# and folders are read by many.
+# Once for the process and not around each call: changing the filters is not thread-safe, and
+# several threads read a folder.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read a picture, upright, on white where it is transparent; of an animation, one frame.
+    """Read a picture, rotated as its EXIF data says, on white if transparent; one frame only.
 
     Returns:
         A picture of mode ``L`` if it is stored in shades of grey, else ``RGB``.
@@ -47,12 +47,12 @@ def open_picture(path: Path) -> Image.Image:
         ) from error
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
-    except Exception as error:  # decoders meet a stranger's bytes, and raise nearly anything
+    except Exception as error:  # decoders raise nearly anything on damaged files
         raise _unusable(path, f"it is damaged ({error})") from error
 
 
 def _unusable(path: Path, why: str) -> DiffcliError:
-    return DiffcliError(f"cannot read the picture {path}: {why}; name another one")
+    return DiffcliError(f"cannot read the picture {path}: {why}; use another one")
 
 
 def _flattened(picture: Image.Image) -> Image.Image:
@@ -66,11 +66,14 @@ def _flattened(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Deep greys as ``L``, which Pillow would clip: 16 bits scaled, floats from least to most."""
+    """Grey values of more than 8 bits as ``L``: 16 bits scaled, floats from minimum to maximum.
+
+    Pillow itself would clip them.
+    """
     values = picture.convert("F")
     low, high = 0.0, 2.0**16 - 1
     if picture.mode == "F":
         low, high = cast("tuple[float, float]", values.getextrema())
     scale = 255 / (high - low) if high > low else 0.0
-    # A half more, because the conversion cuts off what follows the point.
+    # Plus a half, because the conversion truncates.
     return values.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")

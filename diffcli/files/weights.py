@@ -1,18 +1,17 @@
 """A network's weights and a JSON document about them, as one safetensors file."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from diffcli.files.atomic import write_atomically
-from diffcli.files.metadata import FORMAT_VERSION, METADATA_KEY, FileKind, read_header, unusable
+from diffcli.files.header import FORMAT_VERSION, METADATA_KEY, FileKind, open_weights, unusable
+from diffcli.files.writing import write_atomically
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -20,11 +19,11 @@ N = TypeVar("N", bound=nn.Module)
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
-def save_weights(path: Path, document: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Write weights, and a JSON object about them, atomically.
+def save_weights(path: Path, document: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write tensors and a JSON object about them, atomically.
 
     Raises:
-        OSError: if the file cannot be written; what was there before then still is.
+        OSError: if the file cannot be written; it is then unchanged.
     """
     content = {"format_version": FORMAT_VERSION, **document}
     metadata = {METADATA_KEY: json.dumps(content, ensure_ascii=False, allow_nan=False)}
@@ -32,42 +31,51 @@ def save_weights(path: Path, document: dict[str, Any], weights: dict[str, Tensor
     write_atomically(path, save(tensors, metadata))
 
 
-def load_weights(path: Path, make: Callable[[], N], kind: FileKind) -> N:
-    """A network with the weights of a file, ready to be used.
+def read_weights(path: Path, expected: Mapping[str, Tensor], kind: FileKind) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU.
+
+    Names, types and shapes are compared before anything is read, so that no more memory is
+    used than is expected.
 
     Args:
-        path: of the file.
-        make: makes the network, as the file's document describes it.
-        kind: what the file should be, for errors.
+        path: the file.
+        expected: tensors of the names, types and shapes that it should hold, on any device.
+        kind: what the file should be.
 
     Raises:
-        DiffcliError: if the file is damaged, or holds other weights than the network has.
+        DiffcliError: if the file is damaged, or holds other tensors or numbers that are not finite.
     """
-    # Without memory, so that an architecture costs nothing before the file is known to hold
-    # as much, and without drawing weights that are about to be replaced.
+    wanted = {name: (_DTYPES[value.dtype], list(value.shape)) for name, value in expected.items()}
+    with open_weights(path, kind, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        stored = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+        if stored != wanted:
+            names = sorted(stored.keys() | wanted.keys())
+            odd = next(name for name in names if stored.get(name) != wanted.get(name))
+            raise unusable(path, f"its weights do not fit its architecture (see {odd!r})", kind)
+        tensors = {name: file.get_tensor(name) for name in wanted}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise unusable(path, "its weights are not all finite", kind)
+    return tensors
+
+
+def load_weights(path: Path, make: Callable[[], N], kind: FileKind) -> N:
+    """A network with the weights of a file, in evaluation mode and without gradients.
+
+    Args:
+        path: the file.
+        make: makes the network that the file's document describes.
+        kind: what the file should be.
+
+    Raises:
+        DiffcliError: see ``read_weights``.
+    """
+    # Without memory, so that a large architecture costs nothing until the file is known to
+    # hold as much; and without drawing weights that are replaced at once.
     with torch.device("meta"), _WithoutInitialisation():
         network = make()
-    expected = {
-        name: (_DTYPES[tensor.dtype], list(tensor.shape))
-        for name, tensor in network.state_dict().items()
-    }
-    stored = {
-        name: (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else None
-        for name, entry in read_header(path, kind).items()
-        if name != "__metadata__"
-    }
-    if stored != expected:
-        names = sorted(stored.keys() | expected.keys())
-        odd = next(name for name in names if stored.get(name) != expected.get(name))
-        raise unusable(path, f"its weights do not fit its architecture (see {odd})", kind)
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise unusable(path, f"its weights cannot be read ({error})", kind) from error
-    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise unusable(path, "its weights are not all finite", kind)
-    network.load_state_dict(weights, assign=True)
-    network.to(memory_format=torch.channels_last)  # the file's layout is the plain one
+    network.load_state_dict(read_weights(path, network.state_dict(), kind), assign=True)
+    network.to(memory_format=torch.channels_last)  # files keep the plain layout
     return network.eval().requires_grad_(False)
 
 

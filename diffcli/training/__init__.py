@@ -1,1 +1,1 @@
-"""Training: the loop, the optimizers, resuming, budgets."""
+"""Training: recipes, the step, optimizers, averaging, and runs that can be resumed."""

@@ -1,60 +1,127 @@
-"""The configuration of a run: what ``config.json`` holds and ``--resume`` reads."""
+"""The configuration of a run: the content of its ``config.json``.
 
-from dataclasses import dataclass
+This module does not import torch.
+"""
 
-from diffcli.training.budget import Budget
-from diffcli.training.recipe import RecipeName
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from diffcli.core.config import UNetConfig
+from diffcli.files.documents import decode
+from diffcli.training.recipe import RECIPES, Recipe
+
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The end of a run, in steps, in seconds, or in both, whichever comes first.
+
+    Raises:
+        ValueError: if neither is given, or one is not positive.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise ValueError("a run needs an end: steps or seconds")
+        if (self.steps is not None and self.steps <= 0) or (
+            self.seconds is not None and self.seconds <= 0
+        ):
+            raise ValueError("steps and seconds must be positive")
+
+    def progress(self, steps: int, seconds: float) -> float:
+        """The share of the budget that is used; 1 or more means that the run is complete."""
+        by_steps = steps / self.steps if self.steps else 0.0
+        by_time = seconds / self.seconds if self.seconds else 0.0
+        return max(by_steps, by_time)
+
+    def duration(self, steps_per_second: float) -> float:
+        """The expected duration of the whole run in seconds."""
+        by_steps = self.steps / steps_per_second if self.steps else float("inf")
+        return min(by_steps, self.seconds or float("inf"))
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides what a run does; the same configuration gives the same run.
+    """All that decides what a run does: equal configurations give equal runs.
 
     Args:
+        recipe: the training choices, with all numbers that are used.
         data: a data set's name, or the path of a folder or an IDX file.
-        image_size: height and width to bring the pictures to, if not their own.
-        flip: mirror half of the training images, drawn anew each time.
-        recipe: name of the recipe.
-        batch_size: images per step, over all processes.
-        seed: of the initialisation, the order, the noise and everything else drawn.
-        compiled: compile the network, which makes steps faster and rounds otherwise.
-        learning_rate: that of the recipe if absent.
+        image_size: height and width to resize the pictures to; if None, their own.
+        flip: whether training images are mirrored at random.
+        seed: of initialisation, order, noise and all other random choices.
+        compile: whether to compile the network: faster steps, other rounding.
         epochs: see ``budget``.
         max_steps: see ``budget``.
         max_seconds: see ``budget``.
+        architecture: of the network; see ``for_images``.
 
     Raises:
         ValueError: if a field is out of range.
     """
 
+    recipe: Recipe = RECIPES["fast"]
     data: str = "mnist"
-    image_size: tuple[int, ...] | None = None
+    image_size: tuple[int, int] | None = None
     flip: bool = False
-    recipe: RecipeName = "fast"
-    batch_size: int = 64
     seed: int = 0
-    compiled: bool = False
-    learning_rate: float | None = None
+    compile: bool = False
     epochs: float | None = None
     max_steps: int | None = None
     max_seconds: float | None = None
+    architecture: UNetConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be positive, not {self.batch_size}")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
             raise ValueError(f"image_size must be two positive numbers, not {self.image_size}")
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """``image_size`` as a pair."""
-        return (self.image_size[0], self.image_size[1]) if self.image_size else None
 
     def budget(self, images: int) -> Budget:
         """The end of the run on a data set of that many images: whichever limit comes first."""
         steps = [] if self.max_steps is None else [self.max_steps]
         if self.epochs is not None:
-            steps.append(max(1, round(self.epochs * images / self.batch_size)))
+            steps.append(max(1, round(self.epochs * images / self.recipe.batch_size)))
         return Budget(min(steps, default=None), self.max_seconds)
+
+    def for_images(self, shape: tuple[int, int, int], num_classes: int) -> "RunConfig":
+        """The same with the architecture for images ``(C, H, W)``, unless it has one.
+
+        Raises:
+            ValueError: if the network cannot take images of this size.
+        """
+        if self.architecture is not None:
+            return self
+        return replace(self, architecture=UNetConfig.for_images(*shape, num_classes))
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object of ``config.json``."""
+        return {"format_version": _VERSION, **asdict(self)}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "RunConfig":
+        """The configuration in a ``config.json`` of this or an earlier release.
+
+        Raises:
+            ValueError: if it is not valid.
+        """
+        version = document.pop("format_version", 1)
+        if version == 1:
+            document = _upgraded(document)
+        elif version != _VERSION:
+            raise ValueError(f"its format version is {version!r} and this release reads {_VERSION}")
+        return decode(cls, document)
+
+
+def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of version 1, which named the recipe and had two of its fields beside it."""
+    name = document.get("recipe")
+    if name not in RECIPES:
+        raise ValueError(f"its recipe is {name!r}")
+    fields = ("batch_size", "learning_rate")
+    own = {field: document.pop(field) for field in fields if document.get(field) is not None}
+    document.pop("learning_rate", None)
+    document["compile"] = document.pop("compiled", False)
+    return {**document, "recipe": {**asdict(RECIPES[name]), **own}}

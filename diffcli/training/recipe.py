@@ -1,11 +1,12 @@
-"""Recipes: all the choices that make a training run, under one name."""
+"""Recipes: named sets of training choices.
+
+This module does not import torch.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from diffcli.core.denoiser import PredictionType
-from diffcli.core.generate import SamplingSettings
-from diffcli.core.schedule import ScheduleConfig
+from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig
 from diffcli.training.timesteps import TimestepDensity
 
 RecipeName = Literal["fast", "ddpm"]
@@ -13,19 +14,26 @@ RecipeName = Literal["fast", "ddpm"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained, and how it is then sampled.
+    """How a model is trained, and how images are drawn from it by default.
 
     Args:
-        schedule: the diffusion process.
-        prediction_type: what the network learns to predict.
-        sampling: the sampler that suits it.
+        name: of the recipe.
+        schedule: the noise schedule.
+        prediction_type: what the network predicts.
+        sampling: the default settings of the finished model.
         optimizer: ``muon`` (Muon for matrices, Adam for the rest) or ``adam``.
-        learning_rate: of Adam; Muon's is derived from it.
-        timesteps: how often each is trained on.
-        stratified: spread the timesteps of a batch evenly instead of drawing each alone.
+        learning_rate: the peak learning rate of Adam; that of Muon is derived from it.
+        batch_size: images per step, over all processes.
+        timesteps: how often each timestep is trained on.
+        stratified: whether the timesteps of a batch are spread evenly over the density,
+            instead of drawn independently.
         label_dropout: the probability of training an image without its label.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
+    name: RecipeName
     schedule: ScheduleConfig
     prediction_type: PredictionType
     sampling: SamplingSettings
@@ -33,35 +41,47 @@ class Recipe:
     learning_rate: float
     timesteps: TimestepDensity
     stratified: bool
-    label_dropout: float = 0.1
+    label_dropout: float
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be positive, not {self.batch_size}")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueError(f"learning_rate must be in 0 .. 1, not {self.learning_rate:g}")
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout must be in 0 .. 1, not {self.label_dropout:g}")
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    # Made for the best digits per minute on a CPU; what came of it is in models/README.md.
+    # The best digits per minute on a CPU; tests/benchmarks/README.md has the comparisons.
     "fast": Recipe(
+        name="fast",
         schedule=ScheduleConfig("cosine", 300),
         prediction_type="v_prediction",
-        # Of all tried with at most eight evaluations of the network, the best for a few minutes
-        # of training; half an hour wants less guidance: see tests/benchmarks/README.md.
+        # The best of all with at most eight evaluations after a few minutes of training; after
+        # half an hour, less guidance is better.
         sampling=SamplingSettings(
             "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(220, 260), spacing=1.5
         ),
         optimizer="muon",
         learning_rate=2e-3,
-        # Where a digit's shape is decided, at somewhat more noise than signal.
+        # More often at the noise level at which the shape of a digit is decided.
         timesteps=TimestepDensity(height=2.0, centre=-1.0, width=2**0.5),
         stratified=True,
-        # Enough for guidance; the usual tenth makes labelled digits visibly worse.
+        # Enough for guidance; with the usual 0.1, digits drawn with labels are worse.
         label_dropout=0.02,
     ),
-    # The classic system (Ho et al. 2020) at T = 300.
+    # The classic system (Ho et al. 2020) with T = 300.
     "ddpm": Recipe(
+        name="ddpm",
         schedule=ScheduleConfig("linear", 300),
         prediction_type="epsilon",
-        sampling=SamplingSettings("ddpm", 300),
+        sampling=SamplingSettings("ddpm", 300, variance="beta"),
         optimizer="adam",
         learning_rate=1e-3,
         timesteps=TimestepDensity(),
         stratified=False,
+        label_dropout=0.1,
     ),
 }

@@ -1,4 +1,4 @@
-"""A run: a trainer, an end, and a folder in which everything that comes of it is kept."""
+"""A run: a trainer, an end, and a folder for all that it produces."""
 
 import math
 import time
@@ -12,190 +12,248 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import SamplingSettings, generate
-from diffcli.data.images import to_pixels
-from diffcli.files.checkpoint import ModelDescription, save_model
-from diffcli.files.models import MODEL_FILE
-from diffcli.files.pictures import save_png, tile, to_pillow
-from diffcli.training.budget import Budget
-from diffcli.training.distribution import World
-from diffcli.training.metrics import Metrics, append_metrics, forget_metrics_after
-from diffcli.training.state import Position, diverged, load_state, save_state
+from diffcli.core.generate import generate
+from diffcli.data.images import LabelledImages, to_pixels
+from diffcli.data.sources import DataSet
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.figures.grid import grid
+from diffcli.files.checkpoint import ModelDescription
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.run_folder import Metrics, Position, RunFolder
 from diffcli.training.trainer import Trainer
 from diffcli.training.validation import Validation
 
-_RECORD_EVERY = 50
+_STEPS_BETWEEN_METRICS = 50
 _SECONDS_BETWEEN_SAVES = 30.0
+_SECONDS_BETWEEN_REPORTS = 0.5
 _GRID_ROWS = 10
 _GRID_COLUMNS = 8
+_SMOOTHING = 0.9
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
+class Status:
+    """Where a run is.
 
     Args:
-        metrics: what was just recorded.
-        share: how much of the run lies behind, 0 .. 1.
+        progress: the share of the run that is done, 0 .. 1.
         seconds: spent on the run so far.
+        epoch: passes over the training images.
         images_per_second: since the run was started or resumed.
+        loss: a moving average of the training loss, once known.
+        validation_loss: the last loss on held-out images, once known.
     """
 
-    metrics: Metrics
-    share: float
+    progress: float
     seconds: float
+    epoch: int
     images_per_second: float
+    loss: float | None
+    validation_loss: float | None
 
 
 class Run:
     """A training run in its folder.
 
     Args:
-        folder: exists and is the run's own.
-        trainer: does the steps.
-        description: of the model; its training summary is completed here.
-        budget: when to stop.
-        validation: what is measured on the averaged weights whenever they are kept.
-        world: the processes that share the run; only the leader writes.
+        folder: of this run alone.
+        config: of the run.
+        data: the data set.
+        device: where to train.
+        distributed: the processes that share the run; only the leader writes.
+
+    Attributes:
+        trainer: makes the steps.
+        seconds: spent so far.
     """
 
     def __init__(
         self,
-        folder: Path,
-        trainer: Trainer,
-        description: ModelDescription,
-        budget: Budget,
-        validation: Validation,
-        world: World,
+        folder: RunFolder,
+        config: RunConfig,
+        data: DataSet,
+        device: torch.device,
+        distributed: Distributed,
     ) -> None:
         self.folder = folder
-        self.trainer = trainer
-        self.description = description
-        self.budget = budget
+        self.trainer = make_trainer(config, data.train, device, distributed)
         self.seconds = 0.0
-        self._validation = validation
-        self._world = world
+        self._description = describe(config, data.train)
+        self._budget = config.budget(len(data.train))
+        schedule = self.trainer.denoiser.schedule
+        self._validation = Validation(data.held_out, schedule.num_timesteps, device)
+        self._distributed = distributed
         self._averaged = Denoiser(
-            trainer.ema.network, trainer.denoiser.schedule, description.prediction_type
+            self.trainer.ema.network, schedule, self._description.prediction_type
         )
+        self._latest = _LatestLoss()
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
 
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        config: RunConfig,
+        data: DataSet,
+        device: torch.device,
+        distributed: Distributed,
+        force: bool = False,
+    ) -> "Run":
+        """A new run in a new folder.
+
+        Raises:
+            UsageError: if the folder exists and must not be replaced.
+            OSError: if it cannot be made.
+        """
+        folder, config = RunFolder(path), resolved(config, data.train)
+        if distributed.is_leader:
+            folder.create(config, force)
+        return cls(folder, config, data, device, distributed)
+
+    @classmethod
+    def open(
+        cls,
+        folder: RunFolder,
+        config: RunConfig,
+        data: DataSet,
+        device: torch.device,
+        distributed: Distributed,
+    ) -> "Run":
+        """The run in a folder, where it was saved last.
+
+        Args:
+            folder: of the run.
+            config: of the folder, possibly with other limits.
+            data: the run's data set.
+            device: where to train.
+            distributed: the processes that share the run.
+
+        Raises:
+            DiffcliError: if what was saved cannot be read.
+        """
+        config = resolved(config, data.train)
+        run = cls(folder, config, data, device, distributed)
+        saved = folder.load_state(run.trainer.state())
+        if saved is not None:
+            tensors, position = saved
+            run.trainer.load_state(tensors, position.steps_done)
+            run.seconds = position.seconds
+            run._losses = [torch.tensor(loss, device=device) for loss in position.losses]
+            run._quarters = position.quarters
+        if distributed.is_leader and run.progress < 1:
+            folder.save_config(config)
+            folder.forget_metrics_after(run.trainer.steps_done)
+        return run
+
     @property
     def epoch(self) -> int:
-        """How many times every training image has been seen."""
+        """Passes over the training images."""
         return self.trainer.images_seen // len(self.trainer.data)
 
     @property
-    def share(self) -> float:
-        """How much of the budget is used; 1 or more means that the run is complete."""
-        return self.budget.progress(self.trainer.steps_done, self.seconds)
+    def progress(self) -> float:
+        """The share of the budget that is used; 1 or more means that the run is complete."""
+        return self._budget.progress(self.trainer.steps_done, self.seconds)
 
-    def resume(self) -> None:
-        """Go back to where the run in the folder was last saved, or else to its start.
+    def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
+        """Train to the end of the budget, yielding twice a second where the run is.
 
-        Raises:
-            DiffcliError: if that cannot be read.
-        """
-        position = load_state(self.folder, self.trainer)
-        if position is None:
-            return
-        self.seconds = position.seconds
-        self._losses = [torch.tensor(loss) for loss in position.losses]
-        self._quarters = position.quarters
-        if self._world.leads:
-            forget_metrics_after(self.folder, position.steps_done)
-
-    def train(self, interrupted: Callable[[], bool]) -> Iterator[Progress]:
-        """Train to the end of the budget, yielding whenever metrics are recorded.
-
-        The state is saved every half minute, the model and a grid of samples at the end and
-        after every epoch; where epochs are short, after no more of them than the square root
-        of the number of steps, lest most of the time went into drawing.
+        The state is saved every half minute.  Model and grid are saved at the end and after every
+        epoch; if epochs are short, only so often that drawing does not take most of the time.
 
         Args:
-            interrupted: asked after every step; once it says so, all is saved and the run ends.
+            interrupted: called after every step; if true, all is saved and the run ends.
 
         Raises:
-            DiffcliError: if the loss stops being a number; what was saved before stays.
-            OSError: if the folder cannot be written to; likewise.
+            DiffcliError: if the loss is not finite; what was saved before stays.
+            OSError: if the folder cannot be written; likewise.
         """
+        if self.progress >= 1:
+            return
         start = time.perf_counter() - self.seconds
+        last_save = last_report = -math.inf
         images_before, seconds_before = self.trainer.images_seen, self.seconds
-        last_save = -math.inf
-
-        def record() -> Progress:
-            metrics = self._record()
-            self.seconds = time.perf_counter() - start
-            speed = (metrics.images_seen - images_before) / (self.seconds - seconds_before)
-            return Progress(metrics, min(1.0, self.share), self.seconds, speed)
 
         def ask() -> tuple[float, ...]:
             self.seconds = time.perf_counter() - start
-            return self._world.from_leader(self.share, float(interrupted()))
+            return self._distributed.from_leader(self.progress, float(interrupted()))
 
-        share, stop = ask()
-        while share < 1 and not stop:
+        def status() -> Status:
+            images = self.trainer.images_seen - images_before
+            seconds = time.perf_counter() - start
+            speed = images / max(seconds - seconds_before, 1e-9)
+            progress = min(1.0, self._budget.progress(self.trainer.steps_done, seconds))
+            return Status(
+                progress, seconds, self.epoch, speed, self._latest.value, self._validation_loss
+            )
+
+        progress, stop = ask()
+        while progress < 1 and not stop:
             epoch = self.epoch
-            self._losses.append(self.trainer.step(share))
-            share, stop = ask()
-            paused = self._pauses_after(epoch)
-            if paused or share >= 1:
-                self._quarters = self._validation.loss(self._averaged)
-                yield record()
-            elif self.trainer.steps_done % _RECORD_EVERY == 0:
-                yield record()
-            if paused:
-                self._keep(f"samples-{self.epoch:04d}.png")
-            if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
+            loss = self.trainer.step(progress)
+            self._losses.append(loss)
+            self._latest.offer(loss)
+            progress, stop = ask()
+            complete, pause = progress >= 1, self._pauses_after(epoch)
+            if complete or pause:
+                self._quarters = self._validation.quarters(self._averaged)
+            if complete or pause or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
+                self._record()
+            if complete or pause:
+                names = [f"samples-{self.epoch:04d}.png"] * pause + ["samples.png"] * complete
+                self._save(names)
+                last_save = time.monotonic()
+            elif time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 self._save_state()
                 last_save = time.monotonic()
-        if share >= 1:
-            self._keep("samples.png")
-        else:
-            self._save_state()
-            self._save_model()
+            if complete or time.monotonic() - last_report > _SECONDS_BETWEEN_REPORTS:
+                yield status()
+                last_report = time.monotonic()
+        if progress < 1:
+            self._save([])
 
     def _pauses_after(self, epoch: int) -> bool:
-        """Whether ``epoch``, counted from 0, has just ended, and is one after which to pause."""
+        """Whether ``epoch``, counted from 0, has just ended, and model and grid are to be saved.
+
+        That is so for at most the square root of the number of steps.
+        """
         if self.epoch == epoch:
             return False
-        began = -(-epoch * len(self.trainer.data) // self.trainer.config.batch_size)
+        batch_size = self.trainer.config.recipe.batch_size
+        began = -(-epoch * len(self.trainer.data) // batch_size)
         return math.isqrt(self.trainer.steps_done) > math.isqrt(began)
 
-    def _record(self) -> Metrics:
-        """Take in the losses since the last record, and append a line to the metrics."""
+    @property
+    def _validation_loss(self) -> float | None:
+        return sum(self._quarters) / len(self._quarters) if self._quarters else None
+
+    def _record(self) -> None:
+        """Add the mean loss since the last record to the metrics."""
         self._loss = float(torch.stack(self._losses).mean())
         if not math.isfinite(self._loss):
-            raise diverged(self.trainer.steps_done)
+            raise self._diverged()
         self._losses.clear()
-        quarters = self._quarters
-        metrics = Metrics(
-            step=self.trainer.steps_done,
-            epoch=self.epoch,
-            images_seen=self.trainer.images_seen,
-            loss=self._loss,
-            validation_loss=sum(quarters) / len(quarters) if quarters else None,
-            validation_quarters=quarters,
-        )
-        if self._world.leads:
-            append_metrics(self.folder, metrics)
-        return metrics
-
-    def _keep(self, grid_name: str) -> None:
-        """Write the state and the model as they are now, and what the model draws."""
-        self._save_state()
-        self._save_model()
-        if self._world.leads:
-            grid = sample_grid(self._averaged, self.description.sampling)
-            save_png(self.folder / grid_name, grid)
+        if self._distributed.is_leader:
+            self.folder.append_metrics(
+                Metrics(
+                    step=self.trainer.steps_done,
+                    epoch=self.epoch,
+                    images_seen=self.trainer.images_seen,
+                    loss=self._loss,
+                    validation_loss=self._validation_loss,
+                    validation_quarters=self._quarters,
+                )
+            )
 
     def summary(self) -> dict[str, Any]:
-        """What came of the run so far; it goes into the checkpoint."""
+        """The results of the run so far, as they stand in the checkpoint."""
         return {
-            **self.description.training,
+            **self._description.training,
             "steps": self.trainer.steps_done,
             "images_seen": self.trainer.images_seen,
             "epochs": self.trainer.images_seen / len(self.trainer.data),
@@ -206,17 +264,104 @@ class Run:
             "torch": torch.__version__,
         }
 
-    def _save_model(self) -> None:
-        if self._world.leads:
-            description = replace(self.description, training=self.summary())
-            weights = self.trainer.ema.network.state_dict()
-            save_model(self.folder / MODEL_FILE, description, weights)
+    def _save(self, grids: list[str]) -> None:
+        """Write the state, the model, and a grid of its samples under each of the names."""
+        self._save_state()
+        if not self._distributed.is_leader:
+            return
+        description = replace(self._description, training=self.summary())
+        self.folder.save_model(description, self.trainer.ema.network.state_dict())
+        if grids:
+            picture = sample_grid(self._averaged, description.sampling)
+            for name in grids:
+                self.folder.save_grid(name, picture)
 
     def _save_state(self) -> None:
-        if self._world.leads:
-            losses = tuple(loss.item() for loss in self._losses)
-            position = Position(self.trainer.steps_done, self.seconds, losses, self._quarters)
-            save_state(self.folder, self.trainer, position)
+        if not self._distributed.is_leader:
+            return
+        tensors = self.trainer.state()
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            raise self._diverged()
+        losses = tuple(loss.item() for loss in self._losses)
+        position = Position(self.trainer.steps_done, self.seconds, losses, self._quarters)
+        self.folder.save_state(tensors, position)
+
+    def _diverged(self) -> DiffcliError:
+        return DiffcliError(
+            f"training diverged at step {self.trainer.steps_done} (the loss is not finite); the "
+            "model and state that were saved last are kept",
+            "learning_rate",
+        )
+
+
+class _LatestLoss:
+    """A moving average of the losses that can be read without waiting for the device."""
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+        self._pending: tuple[Tensor, torch.Event] | None = None
+
+    def offer(self, loss: Tensor) -> None:
+        """Take the loss of a step, now or when the device has computed it."""
+        if loss.device.type == "cpu":
+            self._take(loss.item())
+            return
+        if self._pending and self._pending[1].query():
+            self._take(self._pending[0].item())
+            self._pending = None
+        if self._pending is None:
+            copy = loss.to("cpu", non_blocking=True)
+            event = torch.Event(loss.device)
+            event.record()
+            self._pending = copy, event
+
+    def _take(self, loss: float) -> None:
+        if self.value is None or not math.isfinite(self.value):
+            self.value = loss
+        else:
+            self.value = _SMOOTHING * self.value + (1 - _SMOOTHING) * loss
+
+
+def resolved(config: RunConfig, data: LabelledImages) -> RunConfig:
+    """The configuration with all that depends on the data.
+
+    Raises:
+        UsageError: if the network cannot take images of this size.
+    """
+    channels, height, width = data.images.shape[1:]
+    try:
+        return config.for_images((channels, height, width), len(data.class_names))
+    except ValueError as error:
+        raise UsageError(str(error), "image_size") from error
+
+
+def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
+    """The model that a configuration makes.
+
+    Raises:
+        UsageError: see ``resolved``.
+    """
+    config = resolved(config, data)
+    assert config.architecture is not None
+    recipe = config.recipe
+    return ModelDescription(
+        architecture=config.architecture,
+        schedule=recipe.schedule,
+        prediction_type=recipe.prediction_type,
+        sampling=recipe.sampling,
+        class_names=data.class_names,
+        dataset=config.data,
+        training={"recipe": recipe.name, "seed": config.seed, "batch_size": recipe.batch_size},
+    )
+
+
+def make_trainer(
+    config: RunConfig, data: LabelledImages, device: torch.device, distributed: Distributed
+) -> Trainer:
+    """A trainer at the start of a run; equal configurations give equal weights."""
+    torch.manual_seed(config.seed)
+    denoiser = describe(config, data).build().to(device)
+    return Trainer(denoiser, data, config, distributed)
 
 
 def sample_grid(denoiser: Denoiser, settings: SamplingSettings) -> Image.Image:
@@ -224,4 +369,4 @@ def sample_grid(denoiser: Denoiser, settings: SamplingSettings) -> Image.Image:
     classes = min(denoiser.network.config.num_classes, _GRID_ROWS)
     labels = torch.arange(classes).repeat_interleave(_GRID_COLUMNS)
     *_, last = generate(denoiser, labels, range(len(labels)), settings)
-    return to_pillow(tile(to_pixels(last.x).cpu(), _GRID_COLUMNS))
+    return grid(to_pixels(last.x).cpu(), _GRID_COLUMNS)

@@ -1,25 +1,26 @@
-"""Which timesteps a model is trained on, and how often."""
+"""How often each timestep is trained on."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class TimestepDensity:
-    """How often each timestep is drawn: evenly, and more so around some log-SNR.
+    """A density of timesteps: uniform, plus a bell curve around a log-SNR.
 
     ::
 
         p(t) ~ 1 + height * exp(-(log_snr_t - centre)^2 / (2 * width^2))
 
-    The loss of a step is not weighted, so that this is also the weight of the timesteps in
-    what is minimised (Kingma & Gao 2023, section 3; Karras et al. 2022, section 5).
+    As the loss of a step is not weighted, this is also the weight of the timesteps in the
+    objective (Kingma & Gao 2023, section 3; Karras et al. 2022, section 5).
 
     Args:
-        height: of the bell; 0 draws all timesteps alike.
-        centre: log-SNR at the top of the bell.
+        height: of the bell curve; 0 is uniform.
+        centre: log-SNR at its maximum.
         width: its standard deviation, in the same unit.
     """
 
@@ -27,8 +28,8 @@ class TimestepDensity:
     centre: float = 0.0
     width: float = 1.0
 
-    def probabilities(self, log_snr: Tensor) -> Tensor:
-        """Of every timestep, given their log-SNRs, float64 ``(T,)``; they sum to 1."""
-        bell = torch.exp(-(log_snr.double() - self.centre).square() / (2 * self.width**2))
-        weights = 1 + self.height * bell
+    def probabilities(self, log_snr: "Tensor") -> "Tensor":
+        """The probability of every timestep, given their log-SNRs; float64 ``(T,)``, sum 1."""
+        exponent = -(log_snr.double() - self.centre).square() / (2 * self.width**2)
+        weights = 1 + self.height * exponent.exp()
         return weights / weights.sum()

@@ -1,23 +1,22 @@
 """The training step: a batch, noise, the loss, an update."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
+from diffcli.device import has_native_bfloat16
 from diffcli.training.config import RunConfig
-from diffcli.training.distribution import World
+from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
-from diffcli.training.optim import Muon
-from diffcli.training.recipe import Recipe
+from diffcli.training.optimizers import make_optimizers
 
 WARMUP_STEPS = 50
-# Muon's updates are orthogonal, which bears a larger step than Adam's.
-MUON_RATE = 1.25
 
 
 def derived_seed(*parts: object) -> int:
@@ -31,14 +30,20 @@ def _epoch_order(seed: int, epoch: int, count: int) -> Tensor:
     return torch.randperm(count, generator=generator)
 
 
-def batch_index(seed: int, step: int, batch_size: int, count: int) -> Tensor:
-    """Which images step ``step``, counted from 0, trains on: int64 ``(batch_size,)``.
+def batch_index(seed: int, start: int, batch_size: int, count: int) -> Tensor:
+    """The indices of a batch, int64 ``(batch_size,)``.
 
-    The data set is read over and over, each time in an order of its own; batches are
-    consecutive pieces of that, across the ends of epochs.
+    The data set is repeated without end, in a new order in each epoch; batches are consecutive
+    pieces of that, across the ends of epochs.
+
+    Args:
+        seed: of the orders.
+        start: number of images before this batch.
+        batch_size: number of images.
+        count: number of images in the data set.
     """
     parts = []
-    position, end = step * batch_size, (step + 1) * batch_size
+    position, end = start, start + batch_size
     while position < end:
         epoch, offset = divmod(position, count)
         piece = _epoch_order(seed, epoch, count)[offset : offset + end - position]
@@ -48,53 +53,49 @@ def batch_index(seed: int, step: int, batch_size: int, count: int) -> Tensor:
 
 
 class Trainer:
-    """Everything that changes while a model is trained.
+    """A model in training, and all that changes with it.
 
-    What a step does depends on the state, the seed and the step's number alone, never on
-    what was drawn before: a run that is interrupted and resumed is the run that was not.
+    A step depends on the state, the seed and the number of the step alone, and not on what was
+    drawn before: a run that is interrupted and resumed equals one that is not.
 
     Args:
         denoiser: the model, on the device to train on.
         data: the training images; they are moved to that device.
-        recipe: how to train.
-        config: the batch size, the seed and whether to flip.
-        world: the processes that share each batch.
+        config: of the run.
+        distributed: the processes that share each batch.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
         data: LabelledImages,
-        recipe: Recipe,
         config: RunConfig,
-        world: World,
+        distributed: Distributed,
     ) -> None:
         self.denoiser = denoiser.train().requires_grad_(True)
-        self.device = denoiser.schedule.signal.device
+        self.device = denoiser.schedule.device
         self.data = data.to(self.device)
-        self.recipe = recipe
         self.config = config
         self.steps_done = 0
-        self._world = world
-        probabilities = recipe.timesteps.probabilities(denoiser.schedule.log_snr)
+        self._distributed = distributed
+        probabilities = config.recipe.timesteps.probabilities(denoiser.schedule.log_snr)
         self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
-        self.half_precision = has_native_bfloat16(self.device)
-        self.optimizers = _make_optimizers(denoiser.network, recipe, self.half_precision)
-        self._base_rates = [
-            group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups
-        ]
+        self._bfloat16 = has_native_bfloat16(self.device)
+        self.optimizers = make_optimizers(denoiser.network, config.recipe, self._bfloat16)
+        self._base_rates = [group["lr"] for group in self._groups()]
 
     @property
     def images_seen(self) -> int:
-        """How many images the model was trained on, each counted as often as it was seen."""
-        return self.steps_done * self.config.batch_size
+        """How many images the model was trained on, with repetitions."""
+        return self.steps_done * self.config.recipe.batch_size
 
     def compile(self) -> None:
         """Compile the network's forward and backward pass.
 
         Raises:
-            RuntimeError: if that fails, for want of a compiler; the network runs as it is then.
+            RuntimeError: if that fails, for example without a C++ compiler; the network then
+                runs without being compiled.
         """
         self.denoiser.network.compile()
         try:
@@ -114,17 +115,13 @@ class Trainer:
         return named
 
     @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor], steps_done: int) -> None:
-        """Go on from where ``state`` was taken, after ``steps_done`` steps.
+    def load_state(self, state: Mapping[str, Tensor], steps_done: int) -> None:
+        """Restore the state after ``steps_done`` steps, from tensors of the same names and shapes.
 
-        Raises:
-            ValueError: if the tensors are not those of this trainer.
+        The tensors may be on another device.
         """
-        own = self.state()
-        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-            raise ValueError("its tensors are not those of this run")
-        # Copied into tensors of the same strides, since kernels may round by memory layout.
-        for name, tensor in own.items():
+        # Copied into tensors of the same strides, because kernels may round by memory layout.
+        for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self.steps_done = steps_done
 
@@ -140,18 +137,18 @@ class Trainer:
         """Train on the next batch.
 
         Args:
-            progress: the share of the run that lies behind, 0 .. 1; the learning rate falls
-                linearly with it.
+            progress: the share of the run that is done, 0 .. 1; the learning rate falls linearly
+                with it.
 
         Returns:
-            The loss, a scalar tensor on the device, so that reading it is up to the caller.
+            The loss, a scalar tensor on the device: reading it would make the device wait.
         """
         self._set_rates(progress)
         loss = self._loss()
         loss.backward()
         loss = loss.detach()
         grads = [param.grad for param in self.denoiser.parameters() if param.grad is not None]
-        self._world.sum_in_place([*grads, loss])
+        self._distributed.sum_in_place([*grads, loss])
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -159,85 +156,38 @@ class Trainer:
         self.ema.update(self.denoiser.network, self.steps_done)
         return loss
 
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
     def _set_rates(self, progress: float) -> None:
         factor = min(1.0, (self.steps_done + 1) / WARMUP_STEPS) * (1 - progress)
-        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        for group, rate in zip(groups, self._base_rates, strict=True):
+        for group, rate in zip(self._groups(), self._base_rates, strict=True):
             group["lr"] = rate * factor
 
     def _loss(self) -> Tensor:
         """This process's part of the mean loss of the next batch."""
-        # Drawn for the whole batch by every process, so that their number changes nothing.
-        seed, count = self.config.seed, self.config.batch_size
-        index = batch_index(seed, self.steps_done, count, len(self.data)).to(self.device)
+        # Drawn for the whole batch in every process, so that their number makes no difference.
+        seed, recipe, schedule = self.config.seed, self.config.recipe, self.denoiser.schedule
+        count = recipe.batch_size
+        index = batch_index(seed, self.images_seen, count, len(self.data)).to(self.device)
         generator = torch.Generator(self.device)
         generator.manual_seed(derived_seed(seed, "step", self.steps_done))
         u, dropout, flip = torch.rand(3, count, generator=generator, device=self.device)
         shape = (count, *self.data.images.shape[1:])
         epsilon = torch.randn(shape, generator=generator, device=self.device)
-        if self.recipe.stratified:
+        if recipe.stratified:
             u = (torch.arange(count, device=self.device) + u) / count
-        # Timestep t is drawn where u falls between the sums of the probabilities before and at t.
+        # Timestep t is drawn if u lies between the cumulative probabilities before and at t.
         t = torch.searchsorted(self._cumulative, u, right=True)
-        t.clamp_(max=self.denoiser.schedule.num_timesteps - 1)
+        t.clamp_(max=schedule.num_timesteps - 1)
 
         index, t, epsilon, dropout, flip = map(
-            self._world.share, (index, t, epsilon, dropout, flip)
+            self._distributed.part, (index, t, epsilon, dropout, flip)
         )
         x0, labels = self.data.batch(index)
         if self.config.flip:
             x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
-        labels = labels.where(dropout >= self.recipe.label_dropout, self.denoiser.network.no_label)
-        losses = diffusion_loss(self.denoiser, x0, labels, t, epsilon, self.half_precision)
+        labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            losses = self.denoiser.loss(x0, t, labels, epsilon)
         return losses.sum() / count
-
-
-def diffusion_loss(
-    denoiser: Denoiser, x0: Tensor, labels: Tensor, t: Tensor, epsilon: Tensor, half: bool
-) -> Tensor:
-    """Mean squared error of the network's prediction, per image ``(B,)``.
-
-    Source: Ho et al. 2020, eq. 14; for v, Salimans & Ho 2022, section 4.
-    """
-    x_t, _ = denoiser.schedule.add_noise(x0, t, epsilon)
-    with torch.autocast(x0.device.type, torch.bfloat16, enabled=half):
-        prediction = denoiser.network(x_t, t, labels)
-    target = denoiser.target(x0, epsilon, t)
-    return (prediction.float() - target).square().mean(dim=(1, 2, 3))
-
-
-def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there, and not emulated."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
-
-
-def _make_optimizers(network: nn.Module, recipe: Recipe, half: bool) -> list[torch.optim.Optimizer]:
-    rate = recipe.learning_rate
-    if recipe.optimizer == "adam":
-        adam = torch.optim.Adam(network.parameters(), rate, fused=True)
-        return [_with_state(adam)]
-    # Muon is for matrices from features to features; what stands at the network's ends, or
-    # comes from embeddings, is not of that kind (Jordan 2024).
-    ends = ("stem.", "head.", "time_embedding.", "label_embedding.", ".modulation.")
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, param in network.named_parameters():
-        inside = param.ndim >= 2 and not any(end in f".{name}" for end in ends)
-        (matrices if inside else rest).append(param)
-    adam = torch.optim.Adam(rest, rate, betas=(0.9, 0.99), fused=True)
-    muon = Muon(matrices, rate * MUON_RATE, half=half)
-    return [muon, _with_state(adam)]
-
-
-def _with_state(adam: torch.optim.Adam) -> torch.optim.Adam:
-    """The same with the state that it would otherwise make at its first step."""
-    for group in adam.param_groups:
-        for param in group["params"]:
-            adam.state[param] = {
-                "step": torch.zeros((), device=param.device),
-                "exp_avg": torch.zeros_like(param),
-                "exp_avg_sq": torch.zeros_like(param),
-            }
-    return adam

@@ -1,4 +1,4 @@
-"""Solvers and placements of steps that were tried: candidates, kept for the comparison."""
+"""Solvers and placements of steps that were tried and are kept for the comparison."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffcli.core.samplers import DenoiserFunction, Plan, Step
+from diffcli.core.samplers import Denoise, Step, StepPlan
 from diffcli.core.schedule import NoiseSchedule, step_pairs
 
-# Half the log-SNR at which ``log_snr_plan`` begins and ends.  Beyond, an image is all noise or
-# all but clean, and a step there would be taken from where shapes are decided.
+# Half the log-SNR at which ``log_snr_plan`` begins and ends.  Beyond, an image is almost pure
+# noise or almost clean, and steps there would be missing where shapes are decided.
 LOG_SNR_RANGE = (-4.0, 4.0)
 
 # Adams-Bashforth coefficients of orders 1 to 4, for even steps, the newest first.
@@ -30,11 +30,11 @@ def ipndm(order: int) -> Callable[..., Iterator[Step]]:
     """
 
     def sample(
-        denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+        denoise: Denoise, schedule: NoiseSchedule, x: Tensor, plan: StepPlan, *_unused: object
     ) -> Iterator[Step]:
         history: list[Tensor] = []
         for t, s in plan:
-            estimate = denoise(x, torch.full((1,), t, device=x.device))
+            estimate = denoise(x, t)
             history = [estimate.epsilon, *history][:order]
             if s == -1:
                 x = estimate.x0
@@ -43,16 +43,16 @@ def ipndm(order: int) -> Callable[..., Iterator[Step]]:
                 epsilon = sum(
                     (w * e for w, e in zip(weights, history, strict=True)), torch.zeros_like(x)
                 )
-                signal_t, noise_t = schedule.amplitudes(t)
-                signal_s, noise_s = schedule.amplitudes(s)
-                x = signal_s / signal_t * (x - noise_t * epsilon) + noise_s * epsilon
+                alpha_t, sigma_t = schedule.alpha_sigma(t)
+                alpha_s, sigma_s = schedule.alpha_sigma(s)
+                x = alpha_s / alpha_t * (x - sigma_t * epsilon) + sigma_s * epsilon
             yield Step(t, s, x, estimate.x0)
 
     return sample
 
 
 def unipc(
-    denoise: DenoiserFunction, schedule: NoiseSchedule, x: Tensor, plan: Plan
+    denoise: Denoise, schedule: NoiseSchedule, x: Tensor, plan: StepPlan, *_unused: object
 ) -> Iterator[Step]:
     """UniPC-2 with B2(h), predicting ``x_0`` (Zhao et al. 2023, algorithms 5 to 8).
 
@@ -60,17 +60,17 @@ def unipc(
     """
 
     def half_log_snr(t: int) -> float:
-        signal, noise = schedule.amplitudes(t)
-        return math.log(signal / noise)
+        alpha, sigma = schedule.alpha_sigma(t)
+        return math.log(alpha / sigma)
 
     history: list[tuple[int, Tensor, Tensor]] = []
     for t, s in plan:
-        x0 = denoise(x, torch.full((1,), t, device=x.device)).x0
+        x0 = denoise(x, t).x0
         if history:
             p, x0_p, x_p = history[-1]
             h = half_log_snr(t) - half_log_snr(p)
             phi = math.expm1(-h)
-            signal, noise = schedule.amplitudes(t)
+            alpha, sigma = schedule.alpha_sigma(t)
             if len(history) > 1:
                 q, x0_q, _ = history[-2]
                 r = (half_log_snr(q) - half_log_snr(p)) / h
@@ -80,7 +80,7 @@ def unipc(
                 change = rho / r * (x0_q - x0_p) + rho_new * (x0 - x0_p)
             else:
                 change = 0.5 * (x0 - x0_p)
-            x = noise / schedule.amplitudes(p)[1] * x_p - signal * phi * (x0_p + change)
+            x = sigma / schedule.alpha_sigma(p)[1] * x_p - alpha * phi * (x0_p + change)
         history = [*history, (t, x0, x)][-2:]
         if s == -1:
             x = x0
@@ -90,13 +90,13 @@ def unipc(
             if len(history) > 1:
                 q, x0_q, _ = history[-2]
                 target = x0 + 0.5 * h / (half_log_snr(q) - half_log_snr(t)) * (x0_q - x0)
-            signal, noise = schedule.amplitudes(s)
-            x = noise / schedule.amplitudes(t)[1] * x - signal * math.expm1(-h) * target
+            alpha, sigma = schedule.alpha_sigma(s)
+            x = sigma / schedule.alpha_sigma(t)[1] * x - alpha * math.expm1(-h) * target
         yield Step(t, s, x, x0)
 
 
 def log_snr_plan(schedule: NoiseSchedule, num_steps: int) -> list[tuple[int, int]]:
-    """Like ``step_plan``, but even in ``log(signal / noise)`` (Lu et al. 2022, section 6)."""
+    """Like ``step_plan``, but even in ``log(alpha / sigma)`` (Lu et al. 2022, section 6)."""
     half_log_snr = schedule.log_snr / 2
     low, high = LOG_SNR_RANGE
     first, last = max(low, float(half_log_snr[-1])), min(high, float(half_log_snr[0]))

@@ -12,7 +12,6 @@ all T ancestral steps.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -20,35 +19,31 @@ import torch
 from torch import Tensor
 
 import diffcli
+from diffcli.charts.chart import Chart
+from diffcli.charts.colours import MUTED, SERIES
+from diffcli.charts.scales import Scale
 from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise
-from diffcli.core.samplers import Plan, Step, ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.samplers import SAMPLERS, Step, StepPlan
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.data.images import to_pixels
 from diffcli.data.sources import load_data
-from diffcli.drawing.chart import Chart
-from diffcli.drawing.colours import MUTED, SERIES
-from diffcli.drawing.scales import Scale
 from diffcli.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
 from diffcli.evaluation.judge import proportional_subset
 from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png
-from diffcli.model import Model
+from diffcli.sampling.model import Model
 from tests.benchmarks.sampling_candidates import ipndm, log_snr_plan, unipc
 
 SOLVERS: dict[str, Callable[..., Iterator[Step]]] = {
-    "dpmpp-sde": dpmpp_sde,
-    "ddpm": ddpm,
-    "dpmpp": dpmpp,
-    "ddim": ddim,
+    **{name: sampler.function for name, sampler in SAMPLERS.items()},
     "unipc": unipc,
     "ipndm2": ipndm(2),
     "ipndm3": ipndm(3),
 }
-NOISY = ("ddpm", "dpmpp-sde")
 # The last is that of the recipe.
-PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], Plan]] = {
+PLACEMENTS: dict[str, Callable[[NoiseSchedule, int], StepPlan]] = {
     "even": lambda schedule, steps: step_plan(schedule.num_timesteps, steps),
     "log-snr": log_snr_plan,
     "spacing 1.5": lambda schedule, steps: step_plan(schedule.num_timesteps, steps, 1.5),
@@ -119,7 +114,7 @@ class Judge:
     def __init__(self, model: Model) -> None:
         self.model = model
         data = load_data(model.description.dataset)
-        device = model.denoiser.schedule.signal.device
+        device = model.denoiser.schedule.device
         self.labels = data.train.labels
         self.network: FeatureNetwork = provide("main", data.train, data.held_out, device)[1]
         self.reference: Gaussian = fit_gaussian(
@@ -143,21 +138,15 @@ class Judge:
         self, solver: str, placement: str, steps: int, labels: Tensor, seeds: range
     ) -> Tensor:
         denoiser = self.model.denoiser
-        schedule, shape = denoiser.schedule, denoiser.network.config
-        device = schedule.signal.device
-        labels = labels.to(device)
-        noise = ImageNoise(
-            seeds, (shape.image_channels, shape.image_height, shape.image_width), device
-        )
+        schedule = denoiser.schedule
+        labels = labels.to(schedule.device)
+        noise = ImageNoise(seeds, denoiser.network.config.image_shape, schedule.device)
 
-        def denoise(x: Tensor, t: Tensor) -> Estimate:
-            return denoiser(x, t, labels).clipped(schedule, x, t)
+        def denoise(x: Tensor, t: int) -> Estimate:
+            return denoiser.clipped(x, t, labels)
 
         plan = PLACEMENTS[placement](schedule, steps)
-        way = SOLVERS[solver]
-        if solver in NOISY:
-            way = partial(way, draw_noise=noise)
-        *_, last = way(denoise, schedule, noise(), plan)
+        *_, last = SOLVERS[solver](denoise, schedule, noise(), plan, noise, "beta-tilde")
         return to_pixels(last.x).cpu()
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import diffcli
-from diffcli.model import Model
+from diffcli.sampling.model import Model
 
 ROUNDS = 5
 
@@ -69,8 +69,7 @@ def bulk(model: Model) -> None:
         for layer in network.modules()
         if isinstance(layer, nn.Conv2d)
     ]
-    architecture = model.description.architecture
-    shape = (architecture.image_channels, architecture.image_height, architecture.image_width)
+    shape = model.description.architecture.image_shape
     x, t = torch.randn(size, *shape), torch.zeros(1, dtype=torch.long)
     labels = torch.zeros(size, dtype=torch.long)
     work = flops(lambda: network(x, t, labels)) * settings.steps
@@ -93,15 +92,14 @@ def against_ancestral(model: Model) -> None:
     request = model.request([0], size, 0, settings)
     seconds = best(lambda: list(model.draw(request)))
     betas = model.denoiser.schedule.betas.float()
-    shape = model.denoiser.network.config
+    shape = model.description.architecture.image_shape
     labels = torch.zeros(size, dtype=torch.long)
 
     def some_steps(count: int) -> None:
-        x = torch.randn(size, shape.image_channels, shape.image_height, shape.image_width)
+        x = torch.randn(size, *shape)
         alphas_bar = (1 - betas).cumprod(0)
         for t in reversed(range(len(betas) - count, len(betas))):
-            at = torch.full((size,), t)
-            epsilon = model.denoiser(x, at, labels).epsilon
+            epsilon = model.denoiser(x, t, labels).epsilon
             x = (x - betas[t] / (1 - alphas_bar[t]).sqrt() * epsilon) / (1 - betas[t]).sqrt()
             x += betas[t].sqrt() * torch.randn_like(x)
 

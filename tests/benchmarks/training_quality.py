@@ -21,7 +21,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from diffcli.core.schedule import ScheduleConfig
+from diffcli.core.config import ScheduleConfig
 from diffcli.training.recipe import RECIPES
 from diffcli.training.timesteps import TimestepDensity
 
@@ -97,9 +97,9 @@ def measure(name: str, budget: str, seed: int, images: int) -> Result:
         train = ["train", "--max-time", budget, "--seed", str(seed), "--name", "run", "--quiet"]
         command(folder, name, *train, *VARIANTS[name].options)
         judged = command(
-            folder, name, "evaluate", "runs/run", "--guidance", "1", "--n", str(images), "--json"
+            folder, name, "evaluate", "-m", "run", "--guidance", "1", "--n", str(images), "--json"
         )
-        described = command(folder, name, "info", "runs/run/model.safetensors", "--json")
+        described = command(folder, name, "info", "run", "--json")
     figures = json.loads(judged)["median"]
     epochs = json.loads(described)["metadata"]["training"]["epochs"]
     return Result(

@@ -1,8 +1,7 @@
-"""How much of what the processor can do does training get?
+"""Utilisation: the floating point rate of training over that of the largest convolution.
 
-The floating point operations per second of whole training steps of the default model, as they
-are and compiled, over those of the model's own largest convolution, forward and backward,
-alternately in one process:
+Whole training steps of the default model, plain and compiled, against the model's own largest
+convolution, forward and backward, alternately in one process:
 
     python -m tests.benchmarks.utilisation
 """
@@ -16,10 +15,11 @@ import torch
 from torch import nn
 
 from diffcli.data.mnist import load_mnist
+from diffcli.device import has_native_bfloat16
 from diffcli.training.config import RunConfig
-from diffcli.training.distribution import World
+from diffcli.training.distributed import Distributed
 from diffcli.training.plan import count_flops
-from diffcli.training.setup import describe, make_trainer
+from diffcli.training.run import make_trainer
 
 ROUNDS = 7
 SECONDS_PER_ROUND = 3.0
@@ -58,10 +58,9 @@ def main() -> None:
     """Measure, and print a table."""
     config = RunConfig(max_steps=1)
     data = load_mnist("test")
-    description = describe(config, data)
-    trainer, compiled = (
-        make_trainer(config, description, data, torch.device("cpu"), World()) for _ in range(2)
-    )
+    device = torch.device("cpu")
+    trainer, compiled = (make_trainer(config, data, device, Distributed()) for _ in range(2))
+    batch_size = config.recipe.batch_size
     compiled.compile()
     network = trainer.denoiser.network
 
@@ -78,18 +77,18 @@ def main() -> None:
         hook.remove()
     convolution, flops = largest_convolution(network, shapes)
 
-    dtype = torch.bfloat16 if trainer.half_precision else torch.float32
+    dtype = torch.bfloat16 if has_native_bfloat16(device) else torch.float32
     alone = nn.Conv2d(
         convolution.in_channels, convolution.out_channels, 3, padding=1, dtype=dtype
     ).to(memory_format=torch.channels_last)
     name = next(name for name, module in network.named_modules() if module is convolution)
-    shape = (config.batch_size, convolution.in_channels, *shapes[name][2:])
+    shape = (batch_size, convolution.in_channels, *shapes[name][2:])
     images = torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
     images.requires_grad_()
     gradient = torch.randn_like(alone(images))
 
-    step_flops = FORWARD_AND_BACKWARD * config.batch_size * count_flops(description.build())
-    convolution_flops = FORWARD_AND_BACKWARD * config.batch_size * flops
+    step_flops = FORWARD_AND_BACKWARD * batch_size * count_flops(trainer.denoiser)
+    convolution_flops = FORWARD_AND_BACKWARD * batch_size * flops
     peaks, steps, faster_steps = [], [], []
     for _ in range(ROUNDS):
         peaks.append(rate(lambda: alone(images).backward(gradient), convolution_flops))
@@ -97,7 +96,7 @@ def main() -> None:
         faster_steps.append(rate(lambda: compiled.step(0.0), step_flops))
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
-        f"{dtype}, batches of {config.batch_size}"
+        f"{dtype}, batches of {batch_size}"
     )
     for title, values, unit in (
         ("largest convolution", peaks, 1e9),

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from diffcli.data.images import LabelledImages
 from diffcli.evaluation import classifier
-from diffcli.evaluation.storage import load_features
+from diffcli.evaluation.provide import train_features
+from diffcli.evaluation.storage import save_features
 from diffcli.files.arrays import save_npz
 from diffcli.files.checkpoint import save_model
 from diffcli.files.pictures import to_pillow
@@ -86,7 +88,20 @@ def test_pictures_of_any_tool_are_judged(diffcli: Command, folder: Path, samples
 
 
 def test_a_model_is_judged_on_its_own_data_set(diffcli: Command, model: Path) -> None:
-    arguments = ("evaluate", model, "--n", 70, "--seeds", 3, "--steps", 2, "--json", "--seed", 5)
+    arguments = (
+        "evaluate",
+        "--model",
+        model,
+        "--n",
+        70,
+        "--seeds",
+        3,
+        "--steps",
+        2,
+        "--json",
+        "--seed",
+        5,
+    )
     found = figures(diffcli(*arguments))
     assert found["settings"]["steps"] == 2
     distances = [run["frechet_train"] for run in found["runs"]]
@@ -105,7 +120,12 @@ def test_the_table_and_the_report(
     picture = tmp_path / "report.png"
     result = diffcli("evaluate", "--samples", samples, "--data", folder, "-o", picture, "--cas")
     assert result.code == 0, result.err
-    for heading in ("Frechet distance to training images", "Precision", "Coverage", "learnt from"):
+    for heading in (
+        "Frechet distance to training images",
+        "Precision",
+        "Coverage",
+        "trained on samples",
+    ):
         assert heading in result.out
     assert str(picture) in result.err
     with Image.open(picture) as report:
@@ -113,47 +133,55 @@ def test_the_table_and_the_report(
         report.load()
     picture.write_bytes(b"mine")
     again = diffcli("evaluate", "--samples", samples, "--data", folder, "-o", picture)
-    assert f"{picture} exists and stays" in again.err
+    assert f"{picture} exists; writing" in again.err
     assert picture.read_bytes() == b"mine"
     assert picture.with_name("report-1.png").exists()
 
 
-def test_the_features_command_writes_what_evaluate_reads(
-    diffcli: Command, folder: Path, samples: Path, tmp_path: Path
+def test_a_feature_network_from_a_file(
+    diffcli: Command, data: LabelledImages, folder: Path, samples: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "own.safetensors"
-    options = ("--data", folder, "--epochs", 2, "--seed", 9)
-    made = diffcli("features", *options, "-o", path)
-    assert (made.code, made.out) == (0, f"{path}\n")
-    description, _ = load_features(path)
-    assert description.training["epochs"] == 2
-    assert description.training["seed"] == 9
-    assert description.network.architecture == "residual"
+    made = train_features("main", data, data, torch.device("cpu"), seed=9, epochs=2)
+    save_features(path, *made)
     judged = ("evaluate", "--samples", samples, "--data", folder, "--json")
     by_it = figures(diffcli(*judged, "--features", path))
     assert by_it["features"] == str(path)
     assert by_it["median"]["frechet_train"] != figures(diffcli(*judged))["median"]["frechet_train"]
-    before = path.read_bytes()
-    assert diffcli("features", *options, "-o", path).out == f"{tmp_path / 'own-1.safetensors'}\n"
-    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--seed", "4294967295"), "exceed 4294967295"),
+        (("--seeds", "1000", "--n", "1000000", "--seed", "4000000000"), "exceed"),
+        (("--n", "1000001"), "1000000"),
+        (("--seeds", "1001"), "1000"),
+        (("--n", "0"), "--num"),
+    ],
+)
+def test_seeds_and_numbers_out_of_range(
+    diffcli: Command, model: Path, options: tuple[str, ...], words: str
+) -> None:
+    assert diffcli("evaluate", "--model", model, *options).is_one_line_error(2, words)
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (("--n", "50"), "--n"),
+        (("--n", "50"), "--num"),
         (("--sampler", "ddim"), "--sampler"),
         (("--steps", "3"), "--steps"),
         (("--guidance", "0"), "--guidance"),
         (("--seeds", "2"), "--seeds"),
-        (("model.safetensors",), "MODEL"),
+        (("--model", "model.safetensors"), "--model"),
     ],
 )
 def test_pictures_that_exist_are_not_drawn(
     diffcli: Command, samples: Path, options: tuple[str, ...], what: str
 ) -> None:
     result = diffcli("evaluate", "--samples", samples, *options)
-    assert result.is_one_line_error(2, what, "leave")
+    assert result.is_one_line_error(2, what, "drawn already")
 
 
 def test_errors_are_one_line(
@@ -171,9 +199,9 @@ def test_errors_are_one_line(
     assert last_line(diffcli(*judged, few)).is_one_line_error(1, "64 samples are too few")
     assert last_line(diffcli(*judged, odd)).is_one_line_error(1, "labels from 1 to 3")
     assert last_line(diffcli(*judged, tmp_path / "none.npz")).is_one_line_error(1, "none.npz")
-    assert last_line(diffcli("evaluate", model, "--n", 20)).is_one_line_error(1, "20 samples")
-    absent = tmp_path / "absent" / "report.png"
-    assert diffcli(*judged, samples, "-o", absent).is_one_line_error(2, "absent", "-o")
+    assert last_line(diffcli("evaluate", "--model", model, "--n", 20)).is_one_line_error(
+        1, "20 samples"
+    )
     own = ("--features", tmp_path / "no.safetensors")
     assert diffcli(*judged, samples, *own).is_one_line_error(1, "feature network", "--features")
-    assert diffcli("evaluate", tmp_path / "no").is_one_line_error(2, "no model")
+    assert diffcli("evaluate", "--model", tmp_path / "no").is_one_line_error(2, "no model")

@@ -1,5 +1,6 @@
 """Help and version: at once, on one screen, and without loading what they do not need."""
 
+import os
 import subprocess
 import sys
 
@@ -88,7 +89,25 @@ def test_version(diffcli: Command) -> None:
     assert (result.code, result.out, result.err) == (0, f"diffcli {__version__}\n", "")
 
 
-def test_without_a_command_there_is_help(diffcli: Command) -> None:
-    result = diffcli()
-    assert "train" in result.out + result.err
-    assert result.code in (0, 2)
+def test_without_a_command_the_help_is_printed_and_nothing_else(diffcli: Command) -> None:
+    assert diffcli() == diffcli("--help")
+    assert diffcli().err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_can_complete_commands(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "diffcli"],
+        env=os.environ
+        | {
+            "_DIFFCLI_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": "diffcli tr",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": "diffcli tr",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert "train" in done.stdout

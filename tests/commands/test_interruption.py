@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.files.checkpoint import load_model
-from diffcli.training.metrics import METRICS_FILE
+from diffcli.training.run_folder import METRICS_FILE
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -140,7 +140,7 @@ def kill_fifty_times(pictures: str) -> None:
 
     from diffcli.commands.app import app
 
-    for name in ("data.sources", "training.plan", "training.setup"):
+    for name in ("data.sources", "training.plan", "training.run"):
         import_module(f"diffcli.{name}")
 
     torch.set_num_threads(1)

@@ -1,16 +1,20 @@
-"""What single options may say."""
+"""The parsers of options."""
 
 import math
 
 import pytest
-import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.commands.devices import find_device
-from diffcli.commands.durations import parse_duration
-from diffcli.commands.sizes import parse_size
-from diffcli.commands.timesteps import parse_timesteps
+from diffcli.commands.options import (
+    Timesteps,
+    chosen_timesteps,
+    parse_duration,
+    parse_interval,
+    parse_size,
+    parse_timesteps,
+)
 from diffcli.errors import UsageError
 
 
@@ -26,7 +30,7 @@ def test_durations(text: str, seconds: float) -> None:
     "text", ["", "0", "0s", "0.0h", "-5", "5d", "m", "1h30m", "1e3", "nan", "inf", "five", "1 h"]
 )
 def test_no_durations(text: str) -> None:
-    with pytest.raises(UsageError, match=r"write it like 90s, 10m or 1\.5h"):
+    with pytest.raises(typer.BadParameter, match=r"write it like 90s, 10m or 1\.5h"):
         parse_duration(text)
 
 
@@ -34,7 +38,7 @@ def test_no_durations(text: str) -> None:
 def test_any_text_is_a_duration_or_wrong_usage(text: str) -> None:
     try:
         seconds = parse_duration(text)
-    except UsageError:
+    except typer.BadParameter:
         return
     assert 0 < seconds < math.inf
 
@@ -48,30 +52,36 @@ def test_sizes(text: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "32x", "x32", "032", "3.5", "-32", "10000", "32*32"])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError, match="write it like 32 or 48x32"):
+    with pytest.raises(typer.BadParameter, match="write it like 32 or 48x32"):
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["50-250", " 0-0 "])
+def test_intervals(text: str) -> None:
+    first, last = parse_interval(text)
+    assert f"{first}-{last}" == text.strip()
+
+
+@pytest.mark.parametrize("text", ["9", "9-3", "-1-3", "1-", "a-b", "1.5-3", ""])
+def test_no_intervals(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="write it like 50-250"):
+        parse_interval(text)
+
+
 @pytest.mark.parametrize(
-    ("wanted", "timesteps"),
+    ("given", "timesteps"),
     [(["150"], [150]), (["0,50,299"], [0, 50, 299]), (["7", "3, 7", "1"], [7, 3, 1])],
 )
-def test_timesteps(wanted: list[str], timesteps: list[int]) -> None:
-    assert parse_timesteps(wanted, 300) == timesteps
+def test_timesteps(given: list[str], timesteps: list[int]) -> None:
+    assert chosen_timesteps([parse_timesteps(text) for text in given], 300) == timesteps
 
 
-@pytest.mark.parametrize("text", ["300", "-1", "", "1,", "1.5", "x", "٣", "9" * 50])
+@pytest.mark.parametrize("text", ["-1", "", "1,", "1.5", "x", "٣", "9" * 50])
 def test_no_timesteps(text: str) -> None:
-    with pytest.raises(UsageError, match="--t "):
-        parse_timesteps([text], 300)
+    with pytest.raises(typer.BadParameter, match="write it like 150 or 0,50,150"):
+        parse_timesteps(text)
 
 
-def test_devices_that_are_here() -> None:
-    assert find_device("cpu") == torch.device("cpu")
-    assert find_device("auto").type in ("cpu", "cuda", "mps")
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "CPU", "cuda:", "meta"])
-def test_devices_that_are_not_here(name: str) -> None:
-    with pytest.raises(UsageError, match=r"is not here; this computer has: .*cpu.* \(or auto\)"):
-        find_device(name)
+def test_timesteps_beyond_the_last_one() -> None:
+    with pytest.raises(UsageError, match=r"timestep 300 is not in 0 \.\. 299"):
+        chosen_timesteps([Timesteps([0, 300])], 300)

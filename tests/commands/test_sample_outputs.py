@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageChops
 from torchvision.datasets import ImageFolder
 
-from diffcli.core.generate import SamplingSettings
+from diffcli.core.config import SamplingSettings
 from diffcli.files.checkpoint import save_model
-from diffcli.files.provenance import read_provenance
+from diffcli.sampling.provenance import read_provenance
 from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
 
@@ -131,7 +131,7 @@ class TestOutputs:
         before = Path("a.png").read_bytes()
         out, err = draw("-n", "1", "--seed", "2", "-o", "a.png")
         assert (out, Path("a.png").read_bytes()) == ("a-1.png\n", before)
-        assert "a.png exists and stays; writing a-1.png" in err
+        assert "a.png exists; writing a-1.png" in err
         out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
         assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diffcli.core.config import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range
 from diffcli.data.mnist import load_mnist
@@ -67,7 +68,7 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, recipe: str) -> None:
     steps = [record["step"] for record in records(run)]
     assert steps[-1] == STEPS[recipe]
     assert all(before < after for before, after in pairwise(steps))
-    assert json.loads((run / "config.json").read_text())["recipe"] == recipe
+    assert json.loads((run / "config.json").read_text())["recipe"]["name"] == recipe
     description, _ = load_model(run / "model.safetensors")
     assert description.dataset == "mnist"
     assert description.class_names == tuple("0123456789")
@@ -85,9 +86,9 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, recipe: str) -> None:
 def test_the_classic_recipe_is_the_classic_system(folder: Path) -> None:
     description = read_description(folder / "runs" / "ddpm" / "model.safetensors")
     classic = torch.linspace(1e-4, 0.02, 300, dtype=torch.float64)
-    assert torch.equal(description.schedule.betas(), classic)
+    assert torch.equal(NoiseSchedule.from_config(description.schedule).betas, classic)
     assert description.prediction_type == "epsilon"
-    assert (description.sampling.sampler, description.sampling.steps) == ("ddpm", 300)
+    assert description.sampling == SamplingSettings("ddpm", 300, variance="beta")
 
 
 @pytest.mark.parametrize("recipe", OPTIONS)

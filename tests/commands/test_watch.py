@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from diffcli.commands.terminal import HalfBlocks
+from diffcli.commands.console import HalfBlocks
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.files.checkpoint import save_model
 from tests import tiny
@@ -91,7 +91,7 @@ def test_a_line_per_step_where_there_is_no_terminal(diffcli: Command, runs: Path
     schedule = NoiseSchedule.from_config(tiny.COSINE)
     expected = []
     for number, (t, s) in enumerate([(19, 14), (14, 9), (9, 4)], start=1):
-        signal_s, noise_s = schedule.amplitudes(s)
+        signal_s, noise_s = schedule.alpha_sigma(s)
         snr = (signal_s / noise_s) ** 2
         expected.append(f"step {number}/4   t = {t} -> {s}   SNR {snr:.3g}")
     assert result.out.splitlines() == [*expected, "step 4/4   t = 4 -> clean"]

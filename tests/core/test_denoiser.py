@@ -1,142 +1,185 @@
 import math
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.denoiser import Denoiser, Estimate, PredictionType
-from diffcli.core.schedule import NoiseSchedule, ScheduleConfig
+from diffcli.core.config import PredictionType, ScheduleConfig
+from diffcli.core.denoiser import PREDICTION_TYPES, Denoiser
+from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
 from tests import tiny
 
-LINEAR = ScheduleConfig("linear", 20)
-KINDS: list[tuple[ScheduleConfig, PredictionType]] = [
-    (LINEAR, "epsilon"),
-    (LINEAR, "v_prediction"),
-    (tiny.COSINE, "v_prediction"),
+SCHEDULES = [
+    ScheduleConfig("linear", 20),
+    tiny.COSINE,
+    ScheduleConfig("rectified-flow", 20),
 ]
+KINDS: list[PredictionType] = ["epsilon", "x0", "v_prediction", "flow"]
+# At the last timestep of a cosine or rectified-flow schedule next to nothing is left of the image.
+TIMESTEPS = [0, 9, 17]
+
+schedules = pytest.mark.parametrize("config", SCHEDULES, ids=lambda config: config.name)
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def noisy(count: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+def noisy(count: int = 3) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(count)
-    return (
-        torch.randn(count, 1, 8, 8, generator=generator),
-        torch.arange(count) * 9 % 20,
-        torch.arange(count) % 3,
-    )
+    return torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 3
 
 
 class Oracle(ConditionalUNet):
-    """A network that always answers what it was given."""
+    """A network that always predicts what it was given."""
 
-    def __init__(self, answer: Tensor) -> None:
+    def __init__(self, prediction: Tensor) -> None:
         super().__init__(tiny.config())
-        self.answer = answer
+        self.prediction = prediction
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return self.answer
+        return self.prediction
 
 
-@pytest.mark.parametrize(("config", "kind"), KINDS)
-def test_the_right_answer_gives_back_the_image_and_the_noise(
-    config: ScheduleConfig, kind: PredictionType
+def test_the_table_has_every_prediction_type() -> None:
+    assert set(KINDS) == set(PREDICTION_TYPES) == set(get_args(PredictionType))
+
+
+def test_unknown_prediction_types_are_refused() -> None:
+    unknown: Any = "epsilom"
+    with pytest.raises(ValueError, match="unknown prediction type 'epsilom'"):
+        Denoiser(tiny.network(), NoiseSchedule.from_config(), unknown)
+
+
+@schedules
+@pytest.mark.parametrize(
+    ("kind", "a", "b"),
+    [
+        ("epsilon", lambda alpha, sigma: 0, lambda alpha, sigma: 1),
+        ("x0", lambda alpha, sigma: 1, lambda alpha, sigma: 0),
+        ("v_prediction", lambda alpha, sigma: -sigma, lambda alpha, sigma: alpha),
+        ("flow", lambda alpha, sigma: -1, lambda alpha, sigma: 1),
+    ],
+)
+def test_targets(config: ScheduleConfig, kind: PredictionType, a: Any, b: Any) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    x0, epsilon, t = noisy()[0].tanh(), noisy()[0].flip(0), torch.tensor(TIMESTEPS)
+    target = Denoiser(tiny.network(), schedule, kind).target(x0, t, epsilon)
+    for index, step in enumerate(TIMESTEPS):
+        alpha, sigma = schedule.alpha_sigma(step)
+        expected = a(alpha, sigma) * x0[index] + b(alpha, sigma) * epsilon[index]
+        assert torch.allclose(target[index], expected, atol=1e-6)
+
+
+@schedules
+@kinds
+@pytest.mark.parametrize("t", TIMESTEPS)
+def test_the_right_prediction_gives_back_the_image_and_the_noise(
+    config: ScheduleConfig, kind: PredictionType, t: int
 ) -> None:
     schedule = NoiseSchedule.from_config(config)
-    x0, t, labels = noisy()
-    x0 = x0.tanh()
-    x_t, epsilon = schedule.add_noise(x0, t, torch.randn_like(x0))
-    target = Denoiser(tiny.network(), schedule, kind).target(x0, epsilon, t)
-    estimate = Denoiser(Oracle(target), schedule, kind)(x_t, t, labels)
-    assert torch.allclose(estimate.x0, x0, atol=1e-5)
-    assert torch.allclose(estimate.epsilon, epsilon, atol=1e-5)
-    clipped = estimate.clipped(schedule, x_t, t)
-    assert torch.allclose(clipped.x0, x0, atol=1e-5)
-    assert torch.allclose(clipped.epsilon, epsilon, atol=1e-4)
+    x0, labels = noisy()
+    x0, epsilon = x0.tanh(), noisy(4)[0][:3]
+    x_t = schedule.add_noise(x0, t, epsilon)
+    target = Denoiser(tiny.network(), schedule, kind).target(x0, torch.tensor([t] * 3), epsilon)
+    denoiser = Denoiser(Oracle(target), schedule, kind)
+    alpha, sigma = schedule.alpha_sigma(t)
+    for estimate in (denoiser(x_t, t, labels), denoiser.clipped(x_t, t, labels)):
+        assert torch.allclose(estimate.x0, x0, atol=2e-6 / alpha)
+        assert torch.allclose(estimate.epsilon, epsilon, atol=4e-6 / (alpha * sigma))
 
 
-@pytest.mark.parametrize(("config", "kind"), KINDS)
+@schedules
+@kinds
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
 def test_estimates_add_up_to_the_noisy_image(
     config: ScheduleConfig, kind: PredictionType, scale: float
 ) -> None:
     denoiser = tiny.denoiser(config, kind)
-    x_t, t, labels = noisy()
-    estimate = denoiser(x_t, t, labels, scale)
-    for made in (estimate, estimate.clipped(denoiser.schedule, x_t, t)):
-        again, _ = denoiser.schedule.add_noise(made.x0, t, made.epsilon)
-        assert torch.allclose(again, x_t, atol=1e-4)
+    x_t, labels = noisy()
+    for t in TIMESTEPS:
+        for estimate in (denoiser(x_t, t, labels, scale), denoiser.clipped(x_t, t, labels, scale)):
+            again = denoiser.schedule.add_noise(estimate.x0, t, estimate.epsilon)
+            assert torch.allclose(again, x_t, atol=1e-4)
 
 
-def test_clipping_keeps_images_in_their_range_and_touches_no_others() -> None:
-    schedule = NoiseSchedule.from_config(LINEAR)
-    x_t, t, _ = noisy(2)
+def test_clipping_changes_only_images_outside_the_range() -> None:
+    schedule = NoiseSchedule.from_config(SCHEDULES[0])
+    x_t, labels = noisy(2)
     x0 = torch.full_like(x_t, 0.25)
     x0[0] = 7.0
-    clipped = Estimate(x0, torch.zeros_like(x_t)).clipped(schedule, x_t, t)
+    clipped = Denoiser(Oracle(x0), schedule, "x0").clipped(x_t, 9, labels)
     assert torch.equal(clipped.x0[0], torch.ones(1, 8, 8))
     assert torch.equal(clipped.x0[1], x0[1])
-    signal, noise = schedule.amplitudes(int(t[0]))
-    assert torch.allclose(clipped.epsilon[0], (x_t[0] - signal) / noise, rtol=1e-4, atol=1e-4)
+    alpha, sigma = schedule.alpha_sigma(9)
+    assert torch.allclose(clipped.epsilon[0], (x_t[0] - alpha) / sigma, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("config", "kind"), KINDS)
-def test_guidance_one_is_plain_conditional_bit_for_bit(
-    config: ScheduleConfig, kind: PredictionType
-) -> None:
-    denoiser = tiny.denoiser(config, kind)
-    x_t, t, labels = noisy()
-    plain = Denoiser(Oracle(denoiser.network(x_t, t, labels)), denoiser.schedule, kind)
-    for guided in (denoiser(x_t, t, labels), denoiser(x_t, t, labels, 1.0)):
-        assert torch.equal(guided.x0, plain(x_t, t, labels).x0)
-        assert torch.equal(guided.epsilon, plain(x_t, t, labels).epsilon)
+@kinds
+def test_guidance_one_is_plain_conditional_bit_for_bit(kind: PredictionType) -> None:
+    denoiser = tiny.denoiser(tiny.COSINE, kind)
+    x_t, labels = noisy()
+    prediction = denoiser.network(x_t, torch.tensor([9]), labels)
+    plain = Denoiser(Oracle(prediction), denoiser.schedule, kind)
+    for guided in (denoiser(x_t, 9, labels), denoiser(x_t, 9, labels, 1.0)):
+        assert torch.equal(guided.x0, plain(x_t, 9, labels).x0)
+        assert torch.equal(guided.epsilon, plain(x_t, 9, labels).epsilon)
 
 
-@pytest.mark.parametrize(("config", "kind"), KINDS)
-def test_guidance_zero_is_unconditional_bit_for_bit(
-    config: ScheduleConfig, kind: PredictionType
-) -> None:
-    denoiser = tiny.denoiser(config, kind)
-    x_t, t, labels = noisy()
+@kinds
+def test_guidance_zero_is_unconditional_bit_for_bit(kind: PredictionType) -> None:
+    denoiser = tiny.denoiser(tiny.COSINE, kind)
+    x_t, labels = noisy()
     none = torch.full_like(labels, denoiser.network.no_label)
-    guided, expected = denoiser(x_t, t, labels, 0.0), denoiser(x_t, t, none)
+    guided, expected = denoiser(x_t, 9, labels, 0.0), denoiser(x_t, 9, none)
     assert torch.equal(guided.x0, expected.x0)
     assert torch.equal(guided.epsilon, expected.epsilon)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.3, 0.999, 1.001, 2.0, 7.5])
-def test_guidance_runs_along_the_line_through_both(scale: float) -> None:
+def test_guidance_is_linear_in_the_scale(scale: float) -> None:
     denoiser = tiny.denoiser()
-    x_t, t, labels = noisy()
-    with_label, without = denoiser(x_t, t, labels, 1.0), denoiser(x_t, t, labels, 0.0)
+    x_t, labels = noisy()
+    with_label, without = denoiser(x_t, 9, labels, 1.0), denoiser(x_t, 9, labels, 0.0)
     assert (with_label.x0 - without.x0).abs().max() > 1e-3
-    guided = denoiser(x_t, t, labels, scale)
+    guided = denoiser(x_t, 9, labels, scale)
     for got, one, zero in zip(guided, with_label, without, strict=True):
         assert torch.allclose(got, zero + scale * (one - zero), atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3,), (1,)])
 @pytest.mark.parametrize(("scale", "cost"), [(1.0, [3]), (0.0, [3]), (2.0, [6])])
-def test_both_branches_are_one_batch_and_only_where_needed(
-    scale: float, cost: list[int], shape: tuple[int]
-) -> None:
+def test_both_branches_are_one_batch_and_only_if_needed(scale: float, cost: list[int]) -> None:
     denoiser = tiny.denoiser()
     batches = []
 
-    def count(network: nn.Module, arguments: tuple[Tensor, ...], answer: Tensor) -> None:
+    def count(network: nn.Module, arguments: tuple[Tensor, ...], prediction: Tensor) -> None:
         batches.append(len(arguments[0]))
 
     denoiser.network.register_forward_hook(count)
-    x_t, _, labels = noisy()
-    denoiser(x_t, torch.full(shape, 5), labels, scale)
+    x_t, labels = noisy()
+    denoiser(x_t, 5, labels, scale)
     assert batches == cost
 
 
-def test_targets_have_unit_scale_at_both_ends() -> None:
-    """v is the noise where there is none, and the negative image where there is nothing else."""
+@kinds
+def test_the_loss_is_the_mean_squared_error_of_each_image(kind: PredictionType) -> None:
+    denoiser = tiny.denoiser(tiny.COSINE, kind)
+    x0, labels = noisy()
+    x0, epsilon, t = x0.tanh(), noisy(4)[0][:3], torch.tensor(TIMESTEPS)
+    losses = denoiser.loss(x0, t, labels, epsilon)
+    for i in range(3):
+        x_t = denoiser.schedule.add_noise(x0[i : i + 1], TIMESTEPS[i], epsilon[i : i + 1])
+        prediction = denoiser.network(x_t, t[i : i + 1], labels[i : i + 1])
+        target = denoiser.target(x0[i : i + 1], t[i : i + 1], epsilon[i : i + 1])
+        assert float(losses[i]) == pytest.approx(
+            float(((prediction - target) ** 2).mean()), rel=1e-5
+        )
+
+
+def test_v_is_the_noise_at_the_start_and_the_negative_image_at_the_end() -> None:
     schedule = NoiseSchedule.from_config(ScheduleConfig("cosine", 1000))
     denoiser = Denoiser(tiny.network(), schedule, "v_prediction")
     x0, epsilon = torch.full((2, 1, 8, 8), 0.4), torch.full((2, 1, 8, 8), -1.5)
-    target = denoiser.target(x0, epsilon, torch.tensor([0, 999]))
+    target = denoiser.target(x0, torch.tensor([0, 999]), epsilon)
     assert torch.allclose(target[0], epsilon[0], atol=0.02)
     assert torch.allclose(target[1], -x0[1], atol=0.02)
     assert math.isclose(float(target[0].mean()), -1.5, abs_tol=0.02)

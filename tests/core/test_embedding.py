@@ -71,7 +71,7 @@ def test_impossible_periods_are_refused(max_period: float) -> None:
 
 def test_wavelengths_run_from_one_turn_to_max_period_turns() -> None:
     embedding = SinusoidalPositionEmbedding(64)
-    wavelengths = embedding.wavelengths.double()
+    wavelengths = 2 * math.pi / embedding.frequencies.double()
     assert wavelengths.shape == (32,)
     assert wavelengths[0].item() == pytest.approx(2 * math.pi)
     assert wavelengths[-1].item() == pytest.approx(2 * math.pi * 10_000)

@@ -1,13 +1,14 @@
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffcli.core.config import SamplerName, SamplingSettings, Variance
 from diffcli.core.denoiser import Estimate
-from diffcli.core.generate import ImageNoise, SamplingSettings, generate
-from diffcli.core.samplers import SamplerName, Step, ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.generate import ImageNoise, generate
+from diffcli.core.samplers import SAMPLERS, Step, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels
 from tests import tiny
@@ -17,6 +18,7 @@ SETTINGS = [
     SamplingSettings("ddim", 7),
     SamplingSettings("ddpm", 20),
     SamplingSettings("ddpm", 6),
+    SamplingSettings("ddpm", 6, variance="beta"),
     SamplingSettings("dpmpp-sde", 6),
     SamplingSettings("dpmpp-sde", 6, spacing=1.5),
     SamplingSettings("dpmpp", 5, guidance_scale=2.5),
@@ -25,7 +27,9 @@ CPU = torch.device("cpu")
 
 
 def short(settings: SamplingSettings) -> str:
-    return f"{settings.sampler}-{settings.guidance_scale:g}-{settings.spacing:g}"
+    return (
+        f"{settings.sampler}-{settings.guidance_scale:g}-{settings.spacing:g}-{settings.variance}"
+    )
 
 
 def draw(labels: Sequence[int], seeds: Sequence[int], settings: SamplingSettings) -> list[Step]:
@@ -98,26 +102,47 @@ def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
     assert steps[-1].x.abs().max() <= 1 + 1e-5
 
 
+def test_the_table_has_every_sampler_and_says_which_add_noise() -> None:
+    assert set(SAMPLERS) == set(get_args(SamplerName))
+    denoiser, labels = tiny.denoiser(), torch.tensor([0])
+    for name, sampler in SAMPLERS.items():
+        drawn: list[int] = []
+
+        def draw_noise(drawn: list[int] = drawn) -> Tensor:
+            drawn.append(1)
+            return torch.zeros(1, 1, 8, 8)
+
+        steps = sampler.function(
+            lambda x, t: denoiser(x, t, labels),
+            denoiser.schedule,
+            torch.zeros(1, 1, 8, 8),
+            step_plan(20, 4),
+            draw_noise,
+            "beta",
+        )
+        assert len(list(steps)) == 4
+        assert len(drawn) == (3 if sampler.adds_noise else 0), name
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
 @pytest.mark.parametrize(
-    ("name", "sampler", "noisy"),
-    [("ddpm", ddpm, True), ("ddim", ddim, False), ("dpmpp", dpmpp, False),
-     ("dpmpp-sde", dpmpp_sde, True)],
-)  # fmt: skip
-def test_the_sampler_asked_for_is_the_one_that_draws(
-    name: SamplerName, sampler: Callable[..., Iterator[Step]], noisy: bool
+    ("name", "sampler"),
+    [("ddpm", ddpm), ("ddim", ddim), ("dpmpp", dpmpp), ("dpmpp-sde", dpmpp_sde)],
+)
+def test_the_requested_sampler_draws(
+    name: SamplerName, sampler: Callable[..., Iterator[Step]], variance: Variance
 ) -> None:
     denoiser, labels, seeds = tiny.denoiser(), torch.tensor([0, 2]), [7, 8]
     noise = ImageNoise(seeds, (1, 8, 8), CPU)
     start = noise()
 
-    def denoise(x: Tensor, t: Tensor) -> Estimate:
-        return denoiser(x, t, labels).clipped(denoiser.schedule, x, t)
+    def denoise(x: Tensor, t: int) -> Estimate:
+        return denoiser.clipped(x, t, labels)
 
-    if noisy:
-        sampler = partial(sampler, draw_noise=noise)
+    plan = step_plan(20, 6)
     with torch.inference_mode():
-        *_, last = sampler(denoise, denoiser.schedule, start, step_plan(20, 6))
-    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6))
+        *_, last = sampler(denoise, denoiser.schedule, start, plan, noise, variance)
+    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6, variance=variance))
     assert torch.equal(drawn[-1].x, last.x)
 
 

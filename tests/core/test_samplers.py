@@ -13,22 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffcli.core.config import ScheduleConfig, Variance
 from diffcli.core.denoiser import Estimate
-from diffcli.core.samplers import (
-    DenoiserFunction,
-    Plan,
-    Step,
-    Variance,
-    ddim,
-    ddpm,
-    dpmpp,
-    dpmpp_sde,
-)
-from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, step_pairs, step_plan
+from diffcli.core.samplers import Denoise, Step, StepPlan, ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 
-Solver = Callable[[DenoiserFunction, NoiseSchedule, Tensor, Plan], Iterator[Step]]
+Solver = Callable[[Denoise, NoiseSchedule, Tensor, StepPlan], Iterator[Step]]
 
 SCHEDULES = [
+    ScheduleConfig("rectified-flow", 300),
     ScheduleConfig(),
     ScheduleConfig("scaled-linear", 300),
     ScheduleConfig("cosine", 300),
@@ -56,17 +49,17 @@ class Gaussian:
 
     def gain(self, t: int) -> float:
         """How much the posterior mean of ``x_0`` moves with ``x_t``."""
-        signal, noise = self.schedule.amplitudes(t)
+        signal, noise = self.schedule.alpha_sigma(t)
         return signal * self.std**2 / (signal**2 * self.std**2 + noise**2)
 
     def x0(self, x: Tensor, t: int) -> Tensor:
         """The posterior mean: a Gaussian prior times a Gaussian likelihood."""
-        signal, _ = self.schedule.amplitudes(t)
+        signal, _ = self.schedule.alpha_sigma(t)
         return self.mean + self.gain(t) * (x - signal * self.mean)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Estimate:
-        signal, noise = self.schedule.amplitudes(int(t))
-        x0 = self.x0(x, int(t))
+    def __call__(self, x: Tensor, t: int) -> Estimate:
+        signal, noise = self.schedule.alpha_sigma(t)
+        x0 = self.x0(x, t)
         return Estimate(x0, (x - signal * x0) / noise)
 
     def flow(self, x: Tensor, t: int, s: int) -> Tensor:
@@ -74,13 +67,13 @@ class Gaussian:
 
         It keeps every point at its place in units of the marginal's standard deviation.
         """
-        (signal_t, noise_t), (signal_s, noise_s) = map(self.schedule.amplitudes, (t, s))
+        (signal_t, noise_t), (signal_s, noise_s) = map(self.schedule.alpha_sigma, (t, s))
         before = math.hypot(signal_t * self.std, noise_t)
         after = math.hypot(signal_s * self.std, noise_s)
         return signal_s * self.mean + (x - signal_t * self.mean) * (after / before)
 
 
-def affine_ddim(data: Gaussian, plan: Plan) -> tuple[float, float]:
+def affine_ddim(data: Gaussian, plan: StepPlan) -> tuple[float, float]:
     """What DDIM makes of ``x_T``: a slope and an offset, by scalar arithmetic."""
     slope, offset = 1.0, 0.0
     for t, s in plan:
@@ -95,7 +88,7 @@ def affine_ddim(data: Gaussian, plan: Plan) -> tuple[float, float]:
     return slope, offset
 
 
-def affine_dpmpp(data: Gaussian, plan: Plan) -> tuple[float, float]:
+def affine_dpmpp(data: Gaussian, plan: StepPlan) -> tuple[float, float]:
     """What DPM-Solver++(2M) makes of ``x_T``, from its algorithm 2 in terms of lambda."""
 
     def log_ratio(t: int) -> float:
@@ -128,7 +121,7 @@ def affine_dpmpp(data: Gaussian, plan: Plan) -> tuple[float, float]:
 )
 def test_solvers_are_their_recursion_at_every_number_of_steps(
     solver: Solver,
-    affine: Callable[[Gaussian, Plan], tuple[float, float]],
+    affine: Callable[[Gaussian, StepPlan], tuple[float, float]],
     config: ScheduleConfig,
 ) -> None:
     data = Gaussian(NoiseSchedule.from_config(config))
@@ -184,7 +177,7 @@ def test_a_single_point_is_found_exactly(solver: Solver, count: int) -> None:
 
 
 def ancestral_mean_and_variance(
-    data: Gaussian, plan: Plan, variance: Variance
+    data: Gaussian, plan: StepPlan, variance: Variance
 ) -> tuple[float, float]:
     """Mean and variance of DDPM's output if ``x_T`` is N(0, 1), by scalar arithmetic."""
     mean, square = 0.0, 1.0
@@ -246,11 +239,11 @@ def test_ddpm_without_gaps_is_the_published_algorithm(variance: Variance) -> Non
     steps = ddpm(
         data, data.schedule, START, step_plan(300, 300), lambda: torch.ones_like(START), variance
     )
-    x, betas = START, config.betas()
+    x, betas = START, data.schedule.betas
     alphas_cumprod = (1 - betas).cumprod(0)
     for step in steps:
         t, beta, alpha_bar = step.t, betas[step.t], alphas_cumprod[step.t]
-        epsilon = data(x, torch.tensor([t])).epsilon
+        epsilon = data(x, t).epsilon
         expected = (x - beta / (1 - alpha_bar).sqrt() * epsilon) / (1 - beta).sqrt()
         if t > 0:
             shrink = (1 - alphas_cumprod[t - 1]) / (1 - alpha_bar) if variance != "beta" else 1
@@ -284,7 +277,7 @@ def test_ddpm_draws_the_data_if_steps_are_many(variance: Variance) -> None:
     assert math.sqrt(square) == pytest.approx(data.std, rel=5e-3)
 
 
-def responses_of_dpmpp_sde(data: Gaussian, plan: Plan) -> Tensor:
+def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan) -> Tensor:
     """What SDE-DPM-Solver++(2M) makes of ``x_T`` and of each noise: by how much each counts.
 
     From the published form, in terms of lambda and of D0 and D1.
@@ -352,10 +345,8 @@ def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
     """Where nothing can be extrapolated, both are of first order, and the same."""
     data = Gaussian(NoiseSchedule.from_config())
     plan = step_plan(300, count)
-    one, other = (
-        sampler(data, data.schedule, START, plan, lambda: START.flip(0))
-        for sampler in (ddpm, dpmpp_sde)
-    )
+    one = ddpm(data, data.schedule, START, plan, lambda: START.flip(0), "beta-tilde")
+    other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0))
     assert torch.allclose(end(one), end(other), rtol=1e-12, atol=1e-12)
 
 
@@ -379,8 +370,23 @@ def test_variance_beta_tilde_is_exact_for_a_single_point() -> None:
         assert torch.allclose(steps[-1].x, torch.full_like(START, -0.7), atol=1e-12)
         # On the way it is the data with as much noise as there should be.
         for step in steps[:-1]:
-            signal, noise = data.schedule.amplitudes(step.s)
+            signal, noise = data.schedule.alpha_sigma(step.s)
             assert float((step.x + 0.7 * signal).abs().max()) < 5 * noise
+
+
+@pytest.mark.parametrize("count", [1, 5, 50])
+def test_ddim_on_straight_paths_is_eulers_method(count: int) -> None:
+    """Liu et al. 2023, eq. 1: ``z_u = (1 - u) x_0 + u epsilon`` moves by ``epsilon - x_0``."""
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("rectified-flow", 100)))
+    # From the last but one timestep, as the beta of the last one is clamped.
+    plan = [(t - 1, s - 1 if s > 0 else -1) for t, s in step_plan(100, count) if t > 0]
+    z = None
+    for (t, s), step in zip(plan, ddim(data, data.schedule, START, plan), strict=True):
+        norms = [math.hypot(1 - u, u) for u in ((t + 1) / 100, (s + 1) / 100)]
+        x = START if z is None else z / norms[0]
+        x0, epsilon = data(x, t)
+        z = x * norms[0] + (s - t) / 100 * (epsilon - x0)
+        assert torch.allclose(step.x * norms[1], z, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", [ddim, dpmpp])

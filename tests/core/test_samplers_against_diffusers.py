@@ -10,9 +10,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
-from diffcli.core.denoiser import Denoiser, Estimate, PredictionType
-from diffcli.core.samplers import Variance, ddim, ddpm, dpmpp, dpmpp_sde
-from diffcli.core.schedule import NoiseSchedule, ScheduleConfig, step_plan
+from diffcli.core.config import PredictionType, ScheduleConfig, Variance
+from diffcli.core.denoiser import Denoiser, Estimate
+from diffcli.core.samplers import ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.schedule import NoiseSchedule, step_plan
 from tests import tiny
 
 PEERS = [
@@ -46,7 +47,7 @@ class Overheard:
     def _keep(self, network: nn.Module, arguments: object, answer: Tensor) -> None:
         self.answer = answer
 
-    def __call__(self, x: Tensor, t: Tensor) -> Estimate:
+    def __call__(self, x: Tensor, t: int) -> Estimate:
         return self._denoiser(x, t, torch.arange(len(x)))
 
 

@@ -1,7 +1,7 @@
 import math
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,19 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcli.core.schedule import (
-    NoiseSchedule,
-    ScheduleConfig,
-    ScheduleName,
-    step_pairs,
-    step_plan,
-)
+from diffcli.core.config import ScheduleConfig, ScheduleName
+from diffcli.core.schedule import SCHEDULES, NoiseSchedule, step_pairs, step_plan
 
 CONFIGS = [
     ScheduleConfig(),
     ScheduleConfig("linear", 1000),
     ScheduleConfig("scaled-linear", 100),
     ScheduleConfig("cosine", 300),
+    ScheduleConfig("rectified-flow", 300),
 ]
 PEER_SCHEDULE = {
     "linear": "linear",
@@ -33,6 +29,8 @@ PEER_SCHEDULE = {
 
 def peer(config: ScheduleConfig) -> DDPMScheduler:
     """The scheduler of diffusers with the same betas, which makes the tables itself."""
+    if config.name == "rectified-flow":
+        return DDPMScheduler(config.num_timesteps, trained_betas=betas(config.name, 300).numpy())
     scale = 1000 / config.num_timesteps if config.name == "scaled-linear" else 1
     return DDPMScheduler(
         num_train_timesteps=config.num_timesteps,
@@ -57,13 +55,29 @@ def test_the_plain_defaults_are_the_classic_ones() -> None:
     assert math.sqrt(alpha_bar) == pytest.approx(0.219, abs=5e-4)
 
 
+def betas(name: ScheduleName, num_timesteps: int) -> Tensor:
+    return NoiseSchedule.from_config(ScheduleConfig(name, num_timesteps)).betas
+
+
+def test_the_table_has_every_schedule() -> None:
+    assert set(SCHEDULES) == set(get_args(ScheduleName))
+
+
 def test_scaled_linear_ends_in_as_much_noise_as_a_thousand_linear_steps() -> None:
-    short = ScheduleConfig("scaled-linear", 250).betas()
-    assert torch.allclose(short, 4 * ScheduleConfig("linear", 250).betas())
-    assert torch.equal(
-        ScheduleConfig("scaled-linear", 1000).betas(), ScheduleConfig("linear", 1000).betas()
-    )
-    assert ScheduleConfig("scaled-linear", 5).betas().max() < 1
+    assert torch.allclose(betas("scaled-linear", 250), 4 * betas("linear", 250))
+    assert torch.equal(betas("scaled-linear", 1000), betas("linear", 1000))
+    assert betas("scaled-linear", 5).max() < 1
+
+
+@pytest.mark.parametrize("num_timesteps", [2, 10, 300])
+def test_rectified_flow_is_the_straight_path_scaled_to_unit_power(num_timesteps: int) -> None:
+    schedule = NoiseSchedule.from_config(ScheduleConfig("rectified-flow", num_timesteps))
+    for t in range(num_timesteps - 1):  # the last beta is clamped
+        u = (t + 1) / num_timesteps
+        alpha, sigma = schedule.alpha_sigma(t)
+        norm = math.hypot(1 - u, u)
+        assert alpha == pytest.approx((1 - u) / norm, rel=1e-9)
+        assert sigma == pytest.approx(u / norm, rel=1e-9)
 
 
 def test_cosine_is_the_square_of_a_cosine() -> None:
@@ -97,92 +111,54 @@ def test_diffusers_adds_the_same_noise(config: ScheduleConfig) -> None:
     schedule = NoiseSchedule.from_config(config)
     t = torch.arange(config.num_timesteps)
     x0, epsilon = images(len(t), 1), images(len(t), 2)
-    x_t, returned = schedule.add_noise(x0, t, epsilon)
-    assert returned is epsilon
+    x_t = schedule.add_noise(x0, t, epsilon)
     assert torch.allclose(x_t, peer(config).add_noise(x0, epsilon, t), atol=1e-5)
 
 
-def test_images_at_different_timesteps_do_not_touch_each_other() -> None:
+def test_images_at_different_timesteps_are_independent() -> None:
     schedule = NoiseSchedule.from_config()
     t = torch.tensor([0, 299, 1, 150, 0, 7])
-    a, b = images(6, 1), images(6, 2)
-    methods = [
-        lambda i: schedule.add_noise(a[i], t[i], b[i])[0],
-        lambda i: schedule.x0_from_epsilon(a[i], b[i], t[i]),
-        lambda i: schedule.epsilon_from_x0(a[i], b[i], t[i]),
-        lambda i: schedule.velocity(a[i], b[i], t[i]),
-        lambda i: schedule.x0_from_velocity(a[i], b[i], t[i]),
-        lambda i: schedule.epsilon_from_velocity(a[i], b[i], t[i]),
-    ]
-    for method in methods:
-        together = method(slice(None))
-        alone = torch.cat([method(slice(i, i + 1)) for i in range(6)])
-        assert torch.equal(together, alone)
-
-
-def test_add_noise_draws_and_returns_standard_normal_noise() -> None:
-    schedule = NoiseSchedule.from_config()
-    torch.manual_seed(0)
-    x0, t = torch.full((64, 1, 32, 32), 0.5), torch.randint(300, (64,))
-    x_t, epsilon = schedule.add_noise(x0, t)
-    assert torch.equal(x_t, schedule.add_noise(x0, t, epsilon)[0])
-    assert abs(epsilon.mean().item()) < 4 / math.sqrt(epsilon.numel())
-    assert epsilon.std().item() == pytest.approx(1, abs=0.01)
-
-
-@given(
-    name=st.sampled_from(["linear", "scaled-linear", "cosine"]),
-    num_timesteps=st.integers(2, 1000),
-    position=st.floats(0, 0.97),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_conversions_come_back_to_where_they_began(
-    name: ScheduleName, num_timesteps: int, position: float, seed: int
-) -> None:
-    schedule = NoiseSchedule.from_config(ScheduleConfig(name, num_timesteps))
-    t = torch.full((2,), int(position * num_timesteps))
-    x0, epsilon = images(2, seed), images(2, seed ^ 1)
-    x_t, _ = schedule.add_noise(x0, t, epsilon)
-    velocity = schedule.velocity(x0, epsilon, t)
-    assert torch.allclose(schedule.x0_from_velocity(x_t, velocity, t), x0, atol=1e-5)
-    assert torch.allclose(schedule.epsilon_from_velocity(x_t, velocity, t), epsilon, atol=1e-5)
-    # These two divide, by an amplitude that may be small.
-    signal, noise = schedule.amplitudes(int(t[0]))
-    assert torch.allclose(schedule.x0_from_epsilon(x_t, epsilon, t), x0, atol=2e-6 / signal)
-    assert torch.allclose(schedule.epsilon_from_x0(x_t, x0, t), epsilon, atol=2e-6 / noise)
+    x0, epsilon = images(6, 1), images(6, 2)
+    together = schedule.add_noise(x0, t, epsilon)
+    alone = [schedule.add_noise(x0[i], int(t[i]), epsilon[i]) for i in range(6)]
+    assert torch.allclose(together, torch.stack(alone), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
 )
-def test_amplitudes(config: ScheduleConfig) -> None:
+def test_alpha_sigma(config: ScheduleConfig) -> None:
     schedule = NoiseSchedule.from_config(config)
-    assert schedule.amplitudes(-1) == (1.0, 0.0)
+    assert schedule.alpha_sigma(-1) == (1.0, 0.0)
     for t in range(config.num_timesteps):
-        signal, noise = schedule.amplitudes(t)
+        signal, noise = schedule.alpha_sigma(t)
         assert signal**2 == pytest.approx(float(schedule.alphas_cumprod[t]), rel=1e-12)
         assert signal**2 + noise**2 == pytest.approx(1, rel=1e-12)
         assert float(schedule.log_snr[t]) == pytest.approx(2 * math.log(signal / noise), abs=1e-9)
     assert (schedule.log_snr.diff() < 0).all()
+    alpha, sigma = schedule.alpha_sigma(torch.arange(config.num_timesteps))
+    assert alpha.shape == sigma.shape == (config.num_timesteps, 1, 1, 1)
+    expected = torch.tensor([schedule.alpha_sigma(t) for t in range(config.num_timesteps)])
+    assert torch.equal(torch.stack([alpha, sigma], dim=1).flatten(1), expected)
 
 
 def test_noise_of_the_first_timesteps_survives_float32() -> None:
     """Casting alpha_bar before subtracting it from 1 would lose it, most of all in half."""
     schedule = NoiseSchedule(torch.full((3,), 1e-9, dtype=torch.float64))
-    x_t, _ = schedule.add_noise(torch.zeros(1, 1, 1, 1), torch.tensor([0]), torch.ones(1, 1, 1, 1))
+    x_t = schedule.add_noise(torch.zeros(1, 1, 1, 1), torch.tensor([0]), torch.ones(1, 1, 1, 1))
     assert x_t.item() == pytest.approx(math.sqrt(1e-9), rel=1e-6)
 
 
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
 )
-def test_prior_mismatch_is_the_divergence_of_two_normals(config: ScheduleConfig) -> None:
+def test_prior_kl_is_the_divergence_of_two_normals(config: ScheduleConfig) -> None:
     schedule = NoiseSchedule.from_config(config)
-    signal, noise = schedule.amplitudes(config.num_timesteps - 1)
+    signal, noise = schedule.alpha_sigma(config.num_timesteps - 1)
     x0 = torch.linspace(-1, 1, 101, dtype=torch.float64)
     last = torch.distributions.Normal(signal * x0, noise)
     expected = torch.distributions.kl_divergence(last, torch.distributions.Normal(0.0, 1.0)).mean()
-    got = schedule.prior_mismatch(float(x0.square().mean()))
+    got = schedule.prior_kl(float(x0.square().mean()))
     assert got == pytest.approx(float(expected), rel=1e-6, abs=1e-9)
 
 

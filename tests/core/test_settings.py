@@ -1,4 +1,4 @@
-"""When guidance applies, where drawing may begin, and which settings there are."""
+"""Guidance intervals, starting from a picture, and the range of settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.generate import Beginning, SamplingSettings, generate
+from diffcli.core.config import SamplingSettings
+from diffcli.core.generate import generate
 from tests import tiny
 
 DENOISER = tiny.denoiser()
@@ -16,8 +17,10 @@ SEEDS = [11, 12, 13, 14, 15]
 SETTINGS = SamplingSettings("dpmpp", 4)
 
 
-def last(settings: SamplingSettings = SETTINGS, beginning: Beginning | None = None) -> Tensor:
-    *_, step = generate(DENOISER, LABELS, SEEDS, settings, beginning)
+def last(
+    settings: SamplingSettings = SETTINGS, init: Tensor | None = None, strength: float = 1.0
+) -> Tensor:
+    *_, step = generate(DENOISER, LABELS, SEEDS, settings, init, strength)
     return step.x
 
 
@@ -34,10 +37,10 @@ def test_guidance_applies_within_its_interval_only() -> None:
     assert not torch.allclose(some, guided, atol=1e-3)
 
 
-def test_a_weak_beginning_is_kept_and_a_full_one_is_forgotten() -> None:
+def test_low_strength_keeps_the_picture_and_full_strength_does_not() -> None:
     images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
-    weak = last(beginning=Beginning(images, 0.05))
-    strong = last(beginning=Beginning(images, 1.0))
+    weak = last(init=images, strength=0.05)
+    strong = last(init=images, strength=1.0)
 
     def distance(a: Tensor) -> float:
         return float((a - images).square().mean().sqrt())
@@ -45,17 +48,16 @@ def test_a_weak_beginning_is_kept_and_a_full_one_is_forgotten() -> None:
     assert distance(weak) < 0.2 < distance(strong)
 
 
-def test_a_beginning_enters_at_the_share_of_timesteps_that_strength_says() -> None:
+def test_strength_is_the_share_of_timesteps() -> None:
     images = torch.zeros(1, 1, 8, 8)
     for strength, first, steps in ((0.6, 11, 4), (1.0, 19, 4), (0.1, 1, 2), (0.001, 0, 1)):
-        way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, Beginning(images, strength)))
+        way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, images, strength))
         assert (way[0].t, len(way), way[-1].s) == (first, steps, -1)
 
 
-def test_a_beginning_is_followed_with_the_same_spacing() -> None:
-    beginning = Beginning(torch.zeros(1, 1, 8, 8), 0.75)
+def test_steps_from_a_picture_have_the_same_spacing() -> None:
     settings = replace(SETTINGS, spacing=2.0)
-    way = list(generate(DENOISER, LABELS, SEEDS, settings, beginning))
+    way = list(generate(DENOISER, LABELS, SEEDS, settings, torch.zeros(1, 1, 8, 8), 0.75))
     assert [step.t for step in way] == [14, 13, 11, 6]
 
 
@@ -72,8 +74,10 @@ def test_a_beginning_is_followed_with_the_same_spacing() -> None:
         {"spacing": 0.0},
         {"spacing": 10.5},
         {"spacing": float("nan")},
+        {"sampler": "euler"},
+        {"variance": "gamma"},
     ],
 )
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"steps|guidance|spacing"):
+    with pytest.raises(ValueError, match=r"steps|guidance|spacing|sampler|variance"):
         replace(SETTINGS, **fields)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.unet import ConditionalUNet, UNetConfig
+from diffcli.core.config import UNetConfig
+from diffcli.core.unet import ConditionalUNet
 from tests import tiny
 
 

@@ -55,8 +55,10 @@ def test_other_shapes_are_cropped_at_the_centre(tmp_path: Path) -> None:
 def test_pictures_that_differ_in_size_need_one(tmp_path: Path) -> None:
     solid(tmp_path / "a" / "1.png", (8, 8), 0, "L")
     solid(tmp_path / "a" / "2.png", (9, 8), 0, "L")
-    with pytest.raises(UsageError, match="--image-size"):
+    with pytest.raises(UsageError, match="different sizes") as caught:
         load_folder(tmp_path)
+    assert caught.value.argument == "image_size"
+    assert "--" not in str(caught.value)
 
 
 def test_unreadable_files_are_listed_up_to_a_tenth(tmp_path: Path) -> None:

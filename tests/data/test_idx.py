@@ -72,5 +72,5 @@ def test_labels_are_found_beside_the_images(packed: bool, tmp_path: Path) -> Non
 def test_images_and_labels_have_to_agree(tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(idx((2, 2, 2), bytes(8)))
     (tmp_path / "labels").write_bytes(idx((3,), bytes(3)))
-    with pytest.raises(DiffcliError, match="do not belong together"):
+    with pytest.raises(DiffcliError, match="do not fit together"):
         load_idx_pair(tmp_path / "images")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcli.core.schedule import NoiseSchedule, ScheduleConfig
+from diffcli.core.config import ScheduleConfig
+from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.data.mnist import Split, load_mnist
 from diffcli.errors import DiffcliError
@@ -36,14 +37,14 @@ def test_not_a_byte_of_mnist_is_lost(split: Split) -> None:
     assert hashlib.md5(labels).hexdigest() == labels_md5
 
 
-def test_the_prior_mismatch_of_real_digits() -> None:
+def test_the_prior_kl_of_real_digits() -> None:
     """How far from N(0, 1) the forward process ends, which decides whether sampling starts well."""
     mean_square = float(to_model_range(load_mnist("test").images).square().mean())
     for config, nats in (
         (ScheduleConfig("linear", 300), 17.9),
         (ScheduleConfig("linear", 1000), 0.015),
     ):
-        per_pixel = NoiseSchedule.from_config(config).prior_mismatch(mean_square)
+        per_pixel = NoiseSchedule.from_config(config).prior_kl(mean_square)
         assert 784 * per_pixel == pytest.approx(nats, rel=0.03)
 
 

@@ -110,7 +110,7 @@ NAMES = {
 def test_without_a_network_it_says_which_files_go_where(
     name: str, place: str, tmp_path: Path, offline: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(DiffcliError, match=f"cannot fetch or read {name} ") as caught:
+    with pytest.raises(DiffcliError, match=f"cannot download or read {name} ") as caught:
         load_data(name, folder=tmp_path)
     assert str(tmp_path / place) in str(caught.value)
     assert "put " in str(caught.value)
@@ -133,7 +133,7 @@ def test_damaged_files_are_an_error_that_says_what_to_remove(
         labels.write_bytes(idx_of(torch.arange(5)))
     else:
         labels.write_bytes(idx_of(torch.arange(6) + 5))
-    with pytest.raises(DiffcliError, match="cannot fetch or read fashion-mnist ") as caught:
+    with pytest.raises(DiffcliError, match="cannot download or read fashion-mnist ") as caught:
         load_data("fashion-mnist", folder=tmp_path)
     assert f"remove {place}" in str(caught.value)
 
@@ -143,6 +143,6 @@ def test_damaged_cifar10_is_an_error_too(tmp_path: Path, offline: None) -> None:
     place.mkdir()
     for number in range(1, 6):
         (place / f"data_batch_{number}.bin").write_bytes(bytes(3000))
-    with pytest.raises(DiffcliError, match="cannot fetch or read cifar10 ") as caught:
+    with pytest.raises(DiffcliError, match="cannot download or read cifar10 ") as caught:
         load_data("cifar10", folder=tmp_path)
     assert f"remove {place}" in str(caught.value)

@@ -89,13 +89,13 @@ def test_the_same_samples_get_the_same_figures(judge: Judge, test: LabelledImage
 
 
 def test_what_cannot_be_judged_is_refused(judge: Judge, test: LabelledImages) -> None:
-    with pytest.raises(DiffcliError, match=r"64 samples are too few.* it takes 65"):
+    with pytest.raises(DiffcliError, match=r"64 samples are too few.* 65 are needed"):
         judge.judge(test.images[:64], test.labels[:64])
     with pytest.raises(DiffcliError, match="14x28 grey, and the data set's images are 28x28 grey"):
         judge.judge(test.images[..., :14], test.labels)
     with pytest.raises(DiffcliError, match="28x28 RGB"):
         judge.judge(test.images.expand(-1, 3, -1, -1), test.labels)
-    with pytest.raises(DiffcliError, match=r"labels from 1 to 10, .* knows 0 to 9"):
+    with pytest.raises(DiffcliError, match=r"labels from 1 to 10, .* has 0 to 9"):
         judge.judge(test.images, test.labels + 1)
     with pytest.raises(DiffcliError, match="labels from -1"):
         judge.judge(test.images, test.labels - 1)
@@ -154,8 +154,8 @@ def test_the_worst_are_the_surest_mistakes(judge: Judge, test: LabelledImages) -
     _, evidence = judge.judge(test.images, labels)
     found = worst(labels, evidence, 5)
     assert {0, 1, 2} <= set(found)
-    doubts = evidence.doubt[found].tolist()
-    assert doubts == sorted(doubts, reverse=True)
+    surprises = evidence.surprise[found].tolist()
+    assert surprises == sorted(surprises, reverse=True)
     assert (evidence.recognised[found] != labels[found]).all()
 
 

@@ -8,7 +8,7 @@ from diffcli.data.mnist import load_mnist
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import classifier
 from diffcli.evaluation.provide import digest, find_features, provide, usual_place
-from diffcli.files.models import shipped_file
+from diffcli.files.locations import shipped_file
 from tests.evaluation.pictures import bars
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def test_a_file_is_taken_for_the_images_that_it_knows(cache: Path) -> None:
     description, _ = find_features(str(path), bars(50, seed=3), test, CPU)
     assert description.training_data == digest(train)
     digits = load_mnist("test")
-    with pytest.raises(DiffcliError, match="other images, or other classes"):
+    with pytest.raises(DiffcliError, match="other images or classes"):
         find_features(str(path), digits, digits, CPU)
 
 

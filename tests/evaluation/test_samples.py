@@ -9,7 +9,7 @@ from diffcli.errors import DiffcliError, UsageError
 from diffcli.evaluation.samples import draw_samples, load_samples
 from diffcli.files.arrays import save_npz
 from diffcli.files.pictures import to_pillow
-from diffcli.model import Model
+from diffcli.sampling.model import Model
 from tests import tiny
 from tests.evaluation.pictures import NAMES, bars
 
@@ -58,7 +58,7 @@ def test_a_damaged_picture_is_not_passed_over(tmp_path: Path) -> None:
 def test_a_model_draws_the_proportions_of_the_data_set() -> None:
     data = bars(30, seed=1)
     uneven = data.subset(torch.tensor([0, 3, 6, 1, 2]))  # three, one, one
-    model = Model(replace(tiny.description(), class_names=NAMES), tiny.denoiser())
+    model = Model(replace(tiny.description(), class_names=NAMES), tiny.denoiser(), Path())
     settings = model.settings()
     reports: list[tuple[int, int]] = []
     samples = draw_samples(model, uneven, 10, 40, settings, lambda *report: reports.append(report))
@@ -72,6 +72,7 @@ def test_a_model_draws_the_proportions_of_the_data_set() -> None:
 
 
 def test_a_model_of_other_classes_is_refused() -> None:
-    model = Model(tiny.description(), tiny.denoiser())
-    with pytest.raises(UsageError, match="choose the data set with --data"):
+    model = Model(tiny.description(), tiny.denoiser(), Path())
+    with pytest.raises(UsageError, match="and the data set has across, down, none") as caught:
         draw_samples(model, bars(9, seed=1), 3, 0, model.settings())
+    assert caught.value.argument == "data"

@@ -11,7 +11,7 @@ from diffcli.errors import DiffcliError
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, read_images
 from diffcli.evaluation.provide import digest
 from diffcli.evaluation.storage import FeatureDescription, load_features, save_features
-from diffcli.files.models import shipped_file
+from diffcli.files.locations import shipped_file
 from tests.evaluation.pictures import NAMES
 
 CONFIG = FeatureNetworkConfig("plain", 1, 3, (4, 8))

@@ -69,7 +69,7 @@ def png_with(text: bytes) -> bytes:
         (png_with(b"\xff\xfe"), "no JSON"),
         (png_with(b'{"a":' + b"[" * 40 + b"]" * 40 + b"}"), "too deeply"),
         (png_with(b"[" * 100_000), "no JSON"),
-        (png_with(b'{"a":"' + b"x" * (1 << 20) + b'"}'), "did not draw it|damaged"),
+        (png_with(b'{"a":"' + b"x" * (1 << 20) + b'"}'), "no metadata of diffcli|damaged"),
     ],
 )
 def test_what_is_no_document_is_one_line(tmp_path: Path, content: bytes, why: str) -> None:

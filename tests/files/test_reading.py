@@ -133,7 +133,7 @@ def encoded(kind: str) -> bytes:
 def test_half_a_file(tmp_path: Path, kind: str) -> None:
     content = encoded(kind)
     (tmp_path / "a").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DiffcliError, match=r"cannot read the picture .*; name another one"):
+    with pytest.raises(DiffcliError, match=r"cannot read the picture .*; use another one"):
         open_picture(tmp_path / "a")
 
 

@@ -6,12 +6,11 @@ from diffcli.training.ema import PowerEMA
 
 
 class Follower(nn.Module):
-    """One parameter and one buffer."""
+    """One parameter."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([value], dtype=torch.float64))
-        self.register_buffer("count", torch.tensor(0))
 
 
 def follow(values: list[float], gamma: float) -> PowerEMA[Follower]:
@@ -20,7 +19,6 @@ def follow(values: list[float], gamma: float) -> PowerEMA[Follower]:
     for step, value in enumerate(values, start=1):
         with torch.no_grad():
             network.weight.fill_(value)
-            network.get_buffer("count").fill_(step)
         ema.update(network, step)
     return ema
 
@@ -49,11 +47,7 @@ def test_the_default_looks_back_over_five_percent_of_the_run() -> None:
     assert (square - mean**2) ** 0.5 / count == pytest.approx(0.0525, abs=0.001)
 
 
-def test_buffers_are_copied() -> None:
-    assert follow([1.0, 2.0, 3.0], 8.0).network.get_buffer("count").item() == 3
-
-
-def test_the_average_is_nobody_elses() -> None:
+def test_the_average_shares_nothing_with_the_network() -> None:
     network = Follower(1.0)
     ema = PowerEMA(network)
     with torch.no_grad():

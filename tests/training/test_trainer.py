@@ -11,8 +11,8 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
 from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
-from diffcli.training.distribution import World
-from diffcli.training.optim import Muon
+from diffcli.training.distributed import Distributed
+from diffcli.training.optimizers import Muon
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
 from diffcli.training.timesteps import TimestepDensity
 from diffcli.training.trainer import Trainer, batch_index, derived_seed
@@ -36,11 +36,11 @@ def make_trainer(
     seed: int = 0,
     flip: bool = False,
 ) -> Trainer:
-    recipe = recipe or RECIPES["fast"]
+    recipe = replace(recipe or RECIPES["fast"], batch_size=batch_size)
     torch.manual_seed(0)
     denoiser = tiny.description(recipe.schedule, recipe.prediction_type).build()
-    config = RunConfig(batch_size=batch_size, seed=seed, flip=flip)
-    return Trainer(denoiser, data or flat_pictures(), recipe, config, World())
+    config = RunConfig(recipe=recipe, seed=seed, flip=flip)
+    return Trainer(denoiser, data or flat_pictures(), config, Distributed())
 
 
 def weights(trainer: Trainer) -> Tensor:
@@ -48,14 +48,13 @@ def weights(trainer: Trainer) -> Tensor:
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_muon_rounds_where_half_precision_is_native(
+def test_muon_uses_bfloat16_if_the_device_is_fast_at_it(
     native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffcli.training.trainer.has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr("diffcli.training.trainer.has_native_bfloat16", lambda _: native)
     trainer = make_trainer()
     muon = next(o for o in trainer.optimizers if isinstance(o, Muon))
-    assert trainer.half_precision is native
-    assert [group["half"] for group in muon.param_groups] == [native]
+    assert [group["bfloat16"] for group in muon.param_groups] == [native]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
@@ -90,7 +89,9 @@ class Eavesdropper:
 @pytest.mark.parametrize(("batch_size", "count"), [(4, 12), (5, 12), (12, 12), (30, 12), (7, 1)])
 def test_every_epoch_shows_every_image_once(batch_size: int, count: int) -> None:
     steps = math.ceil(5 * count / batch_size)
-    seen = torch.cat([batch_index(3, step, batch_size, count) for step in range(steps)])
+    seen = torch.cat(
+        [batch_index(3, step * batch_size, batch_size, count) for step in range(steps)]
+    )
     epochs = seen[: 5 * count].view(5, count)
     assert torch.equal(epochs.sort(dim=1).values, torch.arange(count).expand(5, -1))
     if count > 1:
@@ -98,11 +99,11 @@ def test_every_epoch_shows_every_image_once(batch_size: int, count: int) -> None
 
 
 def test_the_order_depends_on_the_seed_and_on_nothing_else() -> None:
-    first = batch_index(1, 7, 16, 1000)
+    first = batch_index(1, 112, 16, 1000)
     batch_index(2, 0, 16, 1000)
     torch.manual_seed(5)
-    assert torch.equal(batch_index(1, 7, 16, 1000), first)
-    assert not torch.equal(batch_index(2, 7, 16, 1000), first)
+    assert torch.equal(batch_index(1, 112, 16, 1000), first)
+    assert not torch.equal(batch_index(2, 112, 16, 1000), first)
 
 
 def test_derived_seeds_differ_and_stay() -> None:
@@ -259,7 +260,7 @@ def test_it_learns_what_the_labels_mean(name: RecipeName) -> None:
     # Predicting nothing costs the mean square of the target: of noise 1, of v less.
     x0, _ = trainer.data.batch(torch.arange(64))
     t = torch.arange(64) * 300 // 64
-    nothing = trainer.denoiser.target(x0, torch.randn_like(x0), t).square().mean()
+    nothing = trainer.denoiser.target(x0, t, torch.randn_like(x0)).square().mean()
     assert sum(losses[-20:]) / 20 < 0.2 * float(nothing)
 
     averaged = Denoiser(trainer.ema.network, trainer.denoiser.schedule, recipe.prediction_type)

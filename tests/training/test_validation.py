@@ -13,8 +13,8 @@ from tests.training.pictures import tiny_digits
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_any_number_of_images_gives_every_quarter_a_loss(count: int) -> None:
     held_out = tiny_digits(count)
-    validation = Validation(held_out, 20, False, torch.device("cpu"))
-    first, second = (validation.loss(tiny.denoiser()) for _ in range(2))
+    validation = Validation(held_out, 20, torch.device("cpu"))
+    first, second = (validation.quarters(tiny.denoiser()) for _ in range(2))
     assert first == second
     assert len(first) == QUARTERS
     assert all(math.isfinite(loss) and loss > 0 for loss in first)
@@ -26,7 +26,7 @@ def test_a_network_that_answers_zero_loses_the_variance_of_its_target() -> None:
     denoiser = tiny.denoiser()
     for param in denoiser.network.parameters():
         param.zero_()
-    losses = Validation(held_out, 20, False, torch.device("cpu")).loss(denoiser)
+    losses = Validation(held_out, 20, torch.device("cpu")).quarters(denoiser)
     mean_square = float(held_out.batch(torch.arange(200))[0].square().mean())
     alphas = denoiser.schedule.alphas_cumprod.view(QUARTERS, -1)
     expected = (alphas + (1 - alphas) * mean_square).mean(dim=1)

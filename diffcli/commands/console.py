@@ -1,0 +1,272 @@
+"""What the user sees while a command runs: messages, progress, interruption, previews."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.console import Console, ConsoleOptions
+    from rich.progress import Progress
+    from rich.segment import Segment
+
+    from diffcli.data.folder import Unreadable
+    from diffcli.training.config import RunConfig
+    from diffcli.training.plan import Plan
+    from diffcli.training.run import Status
+
+_SECONDS_BETWEEN_LINES = 10.0
+_MAX_LISTED = 5
+
+# By the halves of the character that are lit: none, the upper, the lower, both.
+_BLOCKS, _ASCII = " ▀▄█", " '.:"
+
+
+def say(line: str) -> None:
+    """Print a line to stderr; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class ProgressDisplay:
+    """Shows the progress of work: a bar on a terminal, else a line every ten seconds.
+
+    Args:
+        quiet: whether to show nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._bar: Progress | None = None
+        self._stage = ""
+        self._last_line = time.monotonic()
+        if quiet:
+            return
+        from rich import progress
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self._bar = progress.Progress(
+            progress.BarColumn(bar_width=None),
+            progress.TaskProgressColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_interactive,
+        )
+        self._task = self._bar.add_task("starting", total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, progress: float, text: str) -> None:
+        """Show the share of the work that is done, 0 .. 1, and a text."""
+        if self._bar is None:
+            return
+        self._bar.update(self._task, completed=progress, description=text)
+        now = time.monotonic()
+        due = progress in (0, 1) or now - self._last_line > _SECONDS_BETWEEN_LINES
+        if self._bar.disable and due:
+            self._last_line = now
+            remaining = self._bar.tasks[self._task].time_remaining
+            left = f"  {clock(remaining)} left" if remaining else ""
+            say(f"{progress:4.0%}  {text}{left}")
+
+    def show_stage(self, name: str, done: int, total: int) -> None:
+        """Show how many of the items of a stage are done; a new name begins a new stage."""
+        if name != self._stage:
+            self._stage = name
+            if self._bar:
+                self._bar.reset(self._task)
+        self.show(done / total, f"{name}: {done:,} of {total:,}")
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """A function that shows how many of the items of one stage are done."""
+        return lambda done, total: self.show_stage(name, done, total)
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``1:05`` or ``2:03:04``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def list_unreadable(unreadable: "Sequence[Unreadable]") -> None:
+    """List the files that a data set lacks."""
+    if unreadable:
+        say(f"{len(unreadable)} files are skipped, because they cannot be read:")
+    for item in unreadable[:_MAX_LISTED]:
+        say(f"  {item.why}")
+    if len(unreadable) > _MAX_LISTED:
+        say("  ...")
+
+
+def status_line(status: "Status") -> str:
+    """Where a training run is, in one line."""
+    parts = [f"epoch {status.epoch}"]
+    if status.loss is not None:
+        parts.append(f"loss {status.loss:.4f}")
+    if status.validation_loss is not None:
+        parts.append(f"held out {status.validation_loss:.4f}")
+    parts.append(f"{status.images_per_second:,.0f} images/s")
+    if status.progress == 1:
+        parts.append(f"took {clock(status.seconds)}")
+    return "  ".join(parts)
+
+
+def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> None:
+    """Print the settings of a run with their sources, and what it will cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    recipe, size = config.recipe, config.image_size
+    limit = config.max_seconds
+    settings = {
+        "data": config.data,
+        "image_size": f"{size[1]}x{size[0]}" if size else None,
+        "flip": config.flip,
+        "recipe": recipe.name,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "seed": config.seed,
+        "compile": config.compile,
+        "epochs": config.epochs,
+        "max_steps": config.max_steps,
+        "max_time": None if limit is None else clock(limit),
+    }
+    console = Console(stderr=True)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in settings.items():
+        if value is not None:
+            source = sources.get(name, "default").replace("commandline", "flag")
+            table.add_row(name.replace("_", " "), str(value), source)
+    table.add_section()
+    table.add_row("parameters", f"{plan.parameters:,}")
+    table.add_row("FLOPs per image", f"{plan.flops_per_image / 1e6:,.0f} million, forward")
+    table.add_row("ᾱ at the last timestep", f"{plan.final_alphas_cumprod:.2g}")
+    table.add_row("prior KL", f"{plan.prior_kl:.2g} nats per image")
+    table.add_row("speed", f"{plan.images_per_second:,.0f} images/s, measured")
+    table.add_row("expected to take", clock(plan.seconds))
+    console.print(table)
+    if plan.warning:
+        warning = f"warning: {plan.warning}; --recipe fast has a schedule without this flaw"
+        console.print(warning, style="yellow", soft_wrap=True)
+
+
+class Interruption:
+    """Whether SIGINT or SIGTERM was received."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that a shell gives to a process ended by the signal: 130 or 143."""
+        return 128 + (self.signal or 0)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            # Files are written under another name first, so none is damaged.
+            raise SystemExit(128 + number)
+        self.signal = signal.Signals(number)
+        say("\nstopping after this step; repeat to stop at once")
+
+
+@contextmanager
+def deferred_interruption() -> Iterator[Interruption]:
+    """A block in which the first SIGINT or SIGTERM is recorded and the second ends the process."""
+    interruption = Interruption()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interruption._receive) for number in numbers}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class HalfBlocks:
+    """A picture that a Rich console can print.
+
+    Every character shows two pixels, one above the other, in the colours of the terminal (24 bits,
+    256 or 16); without colours the picture is dithered.  It is never enlarged, and reduced if the
+    terminal is too small.
+
+    Args:
+        picture: of any mode.
+        spare_rows: rows of the terminal to leave free.
+    """
+
+    def __init__(self, picture: "Image", spare_rows: int = 1) -> None:
+        self._picture = picture.convert("RGB")
+        self._spare_rows = spare_rows
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> Iterator["Segment"]:
+        rows = max(1, console.height - self._spare_rows)
+        picture = _reduced(self._picture, options.max_width, rows)
+        if console.color_system is None or console.no_color:
+            yield from _dithered(picture, _ASCII if options.ascii_only else _BLOCKS)
+        else:
+            yield from _coloured(picture)
+
+
+def preview(picture: "Image") -> None:
+    """Show a picture on stderr."""
+    from rich.console import Console
+
+    Console(stderr=True).print(HalfBlocks(picture))
+
+
+def _reduced(picture: "Image", columns: int, rows: int) -> "Image":
+    scale = min(1, columns / picture.width, 2 * rows / picture.height)
+    if scale == 1:
+        return picture
+    size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
+    return picture.resize(size, reducing_gap=2)
+
+
+def _coloured(picture: "Image") -> Iterator["Segment"]:
+    from rich.color import Color
+    from rich.segment import Segment
+    from rich.style import Style
+
+    width, height = picture.size
+    pixels = picture.tobytes()
+    colours = [Color.from_rgb(*pixels[i : i + 3]) for i in range(0, len(pixels), 3)]
+    for top in range(0, width * height, 2 * width):
+        for upper in range(top, top + width):
+            lower = colours[upper + width] if upper + width < width * height else None
+            yield Segment(_BLOCKS[1], Style(color=colours[upper], bgcolor=lower))
+        yield Segment.line()
+
+
+def _dithered(picture: "Image", characters: str) -> Iterator["Segment"]:
+    from rich.segment import Segment
+
+    width, height = picture.size
+    lit = [value > 0 for value in picture.convert("1").convert("L").tobytes()]
+    lit += [False] * (width * (height % 2))
+    for top in range(0, width * height, 2 * width):
+        row = zip(lit[top : top + width], lit[top + width : top + 2 * width], strict=True)
+        yield Segment("".join(characters[upper + 2 * lower] for upper, lower in row))
+        yield Segment.line()

@@ -1,0 +1,192 @@
+"""The parameters of schedule, network and sampling, and the names of all choices.
+
+They are stored in checkpoints and pictures.  This module does not import torch, so that the
+command line can show its help, and read and check parameters, without loading it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+ScheduleName = Literal["linear", "scaled-linear", "cosine", "rectified-flow"]
+PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde"]
+Variance = Literal["beta", "beta-tilde"]
+
+CHANNELS_PER_GROUP = 16
+MAX_TIMESTEPS = 100_000
+MAX_GUIDANCE_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The parameters of a noise schedule.
+
+    Args:
+        name: ``linear`` (Ho et al. 2020, section 4), ``scaled-linear`` (the same betas
+            times ``1000 / num_timesteps``, so that fewer timesteps end in as much noise),
+            ``cosine`` (Nichol & Dhariwal 2021, eq. 17) or ``rectified-flow`` (Liu et al. 2023,
+            eq. 1); the last two do not use the range of betas.
+        num_timesteps: T.
+        beta_start: beta of timestep 0.
+        beta_end: beta of timestep T - 1.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    name: ScheduleName = "linear"
+    num_timesteps: int = 300
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check_choice("schedule", self.name, ScheduleName)
+        if not 1 <= self.num_timesteps <= MAX_TIMESTEPS:
+            raise ValueError(
+                f"num_timesteps must be in 1 .. {MAX_TIMESTEPS}, not {self.num_timesteps}"
+            )
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(
+                "betas must satisfy 0 < beta_start <= beta_end < 1, "
+                f"not {self.beta_start} .. {self.beta_end}"
+            )
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The parameters of a ``ConditionalUNet``.
+
+    Args:
+        image_channels: 1 (grey) or 3 (RGB).
+        image_height: in pixels; a multiple of ``stride``.
+        image_width: in pixels; a multiple of ``stride``.
+        num_classes: number of labels.
+        patch_size: side of the square of pixels that the stem folds into channels.  The cost
+            of the first level falls with its square.
+        channels: width of each level, the finest first; each level halves the sides.
+            Multiples of 16.
+        blocks: residual blocks per level.  All levels but the deepest have them twice, in
+            the encoder and in the decoder.
+        embedding_dim: width of the embedding that conditions the blocks.
+
+    Raises:
+        ValueError: if a field is out of range, or the image size does not fit the levels.
+    """
+
+    image_channels: int = 1
+    image_height: int = 28
+    image_width: int = 28
+    num_classes: int = 10
+    patch_size: int = 2
+    channels: tuple[int, ...] = (64, 128)
+    blocks: tuple[int, ...] = (1, 3)
+    embedding_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels, not {self.image_channels}")
+        ranges = {
+            "num_classes": (1, 100_000),
+            "patch_size": (1, 16),
+            "embedding_dim": (4, 8192),
+            "image_height": (1, 4096),
+            "image_width": (1, 4096),
+        }
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be in {low} .. {high}, not {getattr(self, name)}")
+        if not 1 <= len(self.channels) <= 8 or any(
+            c % CHANNELS_PER_GROUP or not 0 < c <= 4096 for c in self.channels
+        ):
+            raise ValueError(
+                f"channels must be 1 to 8 multiples of {CHANNELS_PER_GROUP}, not {self.channels}"
+            )
+        if len(self.blocks) != len(self.channels) or not all(0 < n <= 16 for n in self.blocks):
+            raise ValueError(f"blocks must be 1 to 16 for each level, not {self.blocks}")
+        if self.embedding_dim % 2:
+            raise ValueError(f"embedding_dim must be even, not {self.embedding_dim}")
+        if self.image_height % self.stride or self.image_width % self.stride:
+            raise ValueError(
+                f"the image is {self.image_width}x{self.image_height}, but this network needs "
+                f"sides that are multiples of {self.stride}"
+            )
+
+    @classmethod
+    def for_images(cls, channels: int, height: int, width: int, num_classes: int) -> "UNetConfig":
+        """The default network for images of a size.
+
+        Levels are added until the deepest one has at most 8 positions per side, which its
+        blocks span.
+        """
+        config = cls(channels, height, width, num_classes)
+        while max(height, width) > 8 * config.stride:
+            if height % (2 * config.stride) or width % (2 * config.stride):
+                break
+            config = replace(
+                config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)
+            )
+        return config
+
+    @property
+    def stride(self) -> int:
+        """Pixels per side of one position of the deepest level."""
+        return int(self.patch_size * 2 ** (len(self.channels) - 1))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of an image."""
+        return self.image_channels, self.image_height, self.image_width
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are drawn.
+
+    Args:
+        sampler: a name in ``samplers.SAMPLERS``.
+        steps: how many of the T timesteps are visited.
+        guidance_scale: 1 is plain conditional, 0 unconditional.
+        guidance_interval: the first and the last timestep at which guidance applies; at the
+            others the scale is 1 (Kynkäänniemi et al. 2024).  If None, it applies at all.
+        spacing: 1 visits timesteps at even distances; above 1, steps are shorter at high
+            noise levels (see ``schedule.step_plan``).
+        variance: of the noise that ``ddpm`` adds; the other samplers ignore it.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    sampler: SamplerName = "dpmpp"
+    steps: int = 16
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[int, int] | None = None
+    spacing: float = 1.0
+    variance: Variance = "beta-tilde"
+
+    def __post_init__(self) -> None:
+        _check_choice("sampler", self.sampler, SamplerName)
+        _check_choice("variance", self.variance, Variance)
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if not 0 <= self.guidance_scale <= MAX_GUIDANCE_SCALE:
+            raise ValueError(
+                f"guidance must be in 0 .. {MAX_GUIDANCE_SCALE:g}, not {self.guidance_scale:g}"
+            )
+        interval = self.guidance_interval
+        if interval is not None and (len(interval) != 2 or not 0 <= interval[0] <= interval[1]):
+            raise ValueError(f"a guidance interval is two timesteps, low-high, not {interval}")
+        if not 0.1 <= self.spacing <= 10:
+            raise ValueError(f"spacing must be in 0.1 .. 10, not {self.spacing:g}")
+
+    def guidance_at(self, t: int) -> float:
+        """The guidance scale at a timestep."""
+        if self.guidance_interval is None:
+            return self.guidance_scale
+        first, last = self.guidance_interval
+        return self.guidance_scale if first <= t <= last else 1.0
+
+
+def _check_choice(what: str, name: str, choices: object) -> None:
+    known = get_args(choices)
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known are {', '.join(known)}")

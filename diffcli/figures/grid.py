@@ -1,0 +1,117 @@
+"""Drawn pictures put together: grids, strips, contact sheets, animations."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcli.charts.text import SMALL, width_of, write
+from diffcli.core.samplers import Step
+from diffcli.data.images import to_pixels
+from diffcli.files.embedded import Embedded
+from diffcli.files.pictures import encode_animation, to_pillow
+
+_SINGLES_PER_ROW = 10
+_MAX_STRIP_COLUMNS = 10
+_MAX_FRAMES = 60
+_ANIMATION_SECONDS = 2.5
+_LAST_FRAME_SECONDS = 1.5
+_CAPTION_MARGIN = 4
+
+
+def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tensor:
+    """Arrange images in rows.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        columns: images per row.
+        gap: pixels between and around images.
+        ground: the grey value of the gaps.
+
+    Returns:
+        uint8 ``(C, height, width)``.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = images.new_full(
+        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), ground
+    )
+    for index, image in enumerate(images):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def grid(images: Tensor, columns: int) -> Image.Image:
+    """Images, uint8 ``(N, C, H, W)``, as one picture; a single one has no border."""
+    return to_pillow(images[0] if len(images) == 1 else tile(images, columns))
+
+
+def grid_columns(labels: int, per_label: int) -> int:
+    """Pictures per row of a grid.
+
+    With several labels and several pictures of each, a label is a row.  The pictures of a single
+    label form a square; single pictures of several labels form rows of ten.
+    """
+    if labels == 1:
+        return math.ceil(math.sqrt(per_label))
+    return min(labels, _SINGLES_PER_ROW) if per_label == 1 else per_label
+
+
+def strip(steps: Sequence[Step]) -> Image.Image:
+    """The images after each step in a row, and below them the estimates of ``x_0``.
+
+    Args:
+        steps: all that a sampler yielded for ``(B, C, H, W)``; at most ten are shown.
+
+    Returns:
+        ``2 B`` rows, two for each image.
+    """
+    shown = _spread(steps, _MAX_STRIP_COLUMNS)
+    images = torch.stack([torch.stack([step.x, step.x0]) for step in shown])
+    rows = images.permute(2, 1, 0, 3, 4, 5).flatten(0, 2)
+    return to_pillow(tile(to_pixels(rows).cpu(), len(shown)))
+
+
+def sheet(rows: Sequence[Tensor], captions: Sequence[str]) -> Image.Image:
+    """Rows of pictures with a caption before each.
+
+    Args:
+        rows: uint8 ``(N, C, H, W)`` each.
+        captions: one per row.
+    """
+    pictures = to_pillow(tile(torch.cat(list(rows)), columns=len(rows[0])))
+    margin = max(width_of(caption, SMALL) for caption in captions) + 2 * _CAPTION_MARGIN
+    page = Image.new("RGB", (margin + pictures.width, pictures.height), "white")
+    page.paste(pictures, (margin, 0))
+    for index, caption in enumerate(captions):
+        middle = (index + 0.5) * pictures.height / len(captions)
+        write(page, (_CAPTION_MARGIN, middle), caption, "lm", SMALL)
+    return page.convert(pictures.mode)
+
+
+def animation(
+    steps: Sequence[Step], columns: int, kind: str, embedded: Embedded | None = None
+) -> bytes:
+    """A grid of images after every step, as an animation that repeats.
+
+    Args:
+        steps: all that a sampler yielded; at most sixty become frames.
+        columns: images per row.
+        kind: ``GIF``, ``WEBP`` or ``PNG``.
+        embedded: metadata.
+    """
+    shown = _spread(steps, _MAX_FRAMES)
+    frames = [to_pillow(tile(to_pixels(step.x).cpu(), columns)) for step in shown]
+    durations = [round(1000 * _ANIMATION_SECONDS / len(frames))] * len(frames)
+    durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
+    return encode_animation(frames, durations, kind, embedded)
+
+
+def _spread(steps: Sequence[Step], most: int) -> list[Step]:
+    """At most ``most`` of the steps, evenly spaced, the last one included."""
+    count = min(len(steps), most)
+    return [steps[(index + 1) * len(steps) // count - 1] for index in range(count)]

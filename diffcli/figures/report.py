@@ -1,0 +1,158 @@
+"""The report of an evaluation: samples, the worst of them, confusions, nearest images."""
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcli.charts.arrange import beside, framed, padded, stack, wrapped
+from diffcli.charts.chart import Chart
+from diffcli.charts.colours import MUTED, SEQUENTIAL, SERIES
+from diffcli.charts.heat import matrix, sampled
+from diffcli.charts.scales import Scale
+from diffcli.charts.text import SMALL, elided, line, line_height, width_of, write
+from diffcli.data.images import LabelledImages
+from diffcli.evaluation.judge import Evidence, closest_of_each_label, worst
+from diffcli.evaluation.summary import Evaluation
+from diffcli.figures.grid import tile
+from diffcli.files.arrays import PictureArrays
+from diffcli.files.pictures import to_pillow
+
+_PANEL = 460
+_ROWS = 10
+_WORST = 24
+_BINS = 60
+_GAP = 24
+_PICTURE = 56
+
+
+def draw_report(
+    samples: PictureArrays, evaluation: Evaluation, train: LabelledImages, title: str
+) -> Image.Image:
+    """One picture that shows what the figures are computed from.
+
+    Args:
+        samples: the set that was evaluated last.
+        evaluation: of this set.
+        train: the training images.
+        title: the first line.
+    """
+    images, labels, _ = samples
+    evidence = evaluation.evidence
+    left = stack(
+        [
+            _titled("The first samples of each label", _rows(images, labels)),
+            _titled(
+                "Per label, the sample closest to a training image, which is below it",
+                _pairs(images, labels, evidence, train),
+            ),
+        ],
+        _GAP,
+    )
+    right = stack(
+        [
+            _confusion(evidence.confusion, train.class_names),
+            _distances(evidence.nearest.distances, evaluation.real_evidence.nearest.distances),
+        ],
+        _GAP,
+    )
+    mistaken = _titled(
+        "Worst errors: requested label → recognised label",
+        _worst(images, labels, evidence, train.class_names),
+    )
+    return padded(stack([line(title), beside([left, right], _GAP), mistaken], _GAP), _GAP)
+
+
+def _titled(title: str, picture: Image.Image) -> Image.Image:
+    return stack([line(title), picture], 4)
+
+
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    factor = max(1, side // max(picture.size))
+    size = (picture.width * factor, picture.height * factor)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _rows(images: Tensor, labels: Tensor) -> Image.Image:
+    """A row for each of up to ten labels: its first samples, as many as fit."""
+    width = images.shape[3]
+    factor = max(1, _PANEL // (_ROWS * (width + 2)))
+    columns = max(1, _PANEL // (factor * (width + 2)))
+    present = labels.unique().tolist()
+    chosen = []
+    for place in sampled(len(present), _ROWS):
+        own = (labels == present[place]).nonzero()[:, 0][:columns]
+        blank = images.new_full((columns - len(own), *images.shape[1:]), 255)
+        chosen.append(torch.cat([images[own], blank]))
+    sheet = to_pillow(tile(torch.cat(chosen), columns))
+    return sheet.resize((sheet.width * factor, sheet.height * factor), Image.Resampling.NEAREST)
+
+
+def _pairs(
+    images: Tensor, labels: Tensor, evidence: Evidence, train: LabelledImages
+) -> Image.Image:
+    nearest = evidence.nearest
+    pairs = [
+        stack(
+            [
+                _thumbnail(images[index]),
+                _thumbnail(train.images[nearest.indices[index]]),
+                _caption(f"{nearest.distances[index]:.2f}"),
+            ],
+            2,
+        )
+        for index in closest_of_each_label(labels, nearest)[:_ROWS]
+    ]
+    return wrapped(pairs, min(_ROWS // 2, _PANEL // (pairs[0].width + 4)), 4)
+
+
+def _worst(
+    images: Tensor, labels: Tensor, evidence: Evidence, names: tuple[str, ...]
+) -> Image.Image:
+    found = [
+        stack(
+            [
+                _thumbnail(images[index]),
+                _caption(f"{names[labels[index]]} → {names[evidence.recognised[index]]}"),
+            ],
+            2,
+        )
+        for index in worst(labels, evidence, _WORST)
+    ]
+    if not found:
+        return line("none", colour=MUTED)
+    return wrapped(found, (2 * _PANEL + _GAP) // (found[0].width + 6), 6)
+
+
+def _thumbnail(image: Tensor) -> Image.Image:
+    return framed(_enlarged(to_pillow(image), _PICTURE))
+
+
+def _caption(text: str) -> Image.Image:
+    picture = Image.new("RGB", (_PICTURE + 2, line_height(SMALL)), "white")
+    shown = elided(text, picture.width, SMALL)
+    write(picture, ((picture.width - width_of(shown, SMALL)) / 2, 0), shown, "la", SMALL)
+    return picture
+
+
+def _confusion(confusion: Tensor, names: tuple[str, ...]) -> Image.Image:
+    shares = 100 * confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    title = "Requested label (rows) and recognised label (columns), %"
+    return matrix(shares.tolist(), names, _PANEL, Scale(0, 100), SEQUENTIAL, title)
+
+
+def _distances(samples: Tensor, real: Tensor) -> Image.Image:
+    most = max(float(samples.max()), float(real.max()), 1e-3)
+    shares = [torch.histc(part, _BINS, 0, most) / len(part) * 100 for part in (samples, real)]
+    chart = Chart(
+        (_PANEL, 260),
+        Scale(0, most),
+        Scale(0, 1.05 * max(float(share.max()) for share in shares)),
+        title="Distance to the nearest training image",
+        x_label="Euclidean, pixels from 0 to 1",
+        y_label="% of images",
+        legend=[("samples", SERIES[0]), ("test images", SERIES[1])],
+    )
+    middles = [(index + 0.5) * most / _BINS for index in range(_BINS)]
+    for share, colour in zip(shares, SERIES, strict=False):
+        chart.curve(middles, share.tolist(), colour)
+    return chart.picture

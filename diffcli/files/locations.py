@@ -1,0 +1,50 @@
+"""Where models and cached files are."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from diffcli.errors import UsageError
+
+RUNS_FOLDER = Path("runs")
+MODEL_FILE = "model.safetensors"
+
+
+def shipped_file(name: str) -> Path:
+    """A file of ``models/``: in the installed package, or in the checkout of an editable one."""
+    installed = Path(str(resources.files("diffcli").joinpath("models", name)))
+    if installed.exists():
+        return installed
+    return Path(__file__).parents[2] / "models" / name
+
+
+def find_model(wanted: Path | None = None) -> Path:
+    """The path of a model.
+
+    Args:
+        wanted: a file, a run's folder, or a run's name in ``runs/``.  If None: the model in
+            ``runs/`` that was written last, or else the shipped one.
+
+    Raises:
+        UsageError: if there is no such model.
+    """
+    if wanted is None:
+        models = [path for path in RUNS_FOLDER.glob(f"*/{MODEL_FILE}") if path.is_file()]
+        newest = max(models, key=lambda path: path.stat().st_mtime, default=None)
+        return newest or shipped_file("mnist.safetensors")
+    for candidate in (wanted, wanted / MODEL_FILE, RUNS_FOLDER / wanted / MODEL_FILE):
+        if candidate.is_file():
+            return candidate
+    raise UsageError(
+        f"there is no model {wanted}: it must be a .safetensors file, a run's folder, or the name "
+        f"of a run in {RUNS_FOLDER}/",
+        "model",
+    )
+
+
+def cache_folder() -> Path:
+    """``DIFFCLI_DATA_DIR`` if set, else the platform's cache folder; it may not exist yet."""
+    chosen = os.environ.get("DIFFCLI_DATA_DIR")
+    return Path(chosen) if chosen else user_cache_path("diffcli", appauthor=False)

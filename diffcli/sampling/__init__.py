@@ -1,0 +1,1 @@
+"""Drawing with a trained model: what the commands and notebooks share."""

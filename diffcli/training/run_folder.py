@@ -1,0 +1,243 @@
+"""The folder of a run: its configuration, state, metrics, model, grids and loss chart."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.figures.losses import Check, loss_chart
+from diffcli.files.checkpoint import ModelDescription, save_model
+from diffcli.files.documents import decode
+from diffcli.files.header import FileKind, read_metadata
+from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
+from diffcli.files.pictures import save_png
+from diffcli.files.weights import read_weights, save_weights
+from diffcli.files.writing import write_atomically
+from diffcli.training.config import RunConfig
+
+CONFIG_FILE = "config.json"
+STATE_FILE = "state.safetensors"
+METRICS_FILE = "metrics.jsonl"
+LOSS_FILE = "loss.png"
+
+_STATE = FileKind("state of a run", "name")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is between two steps.
+
+    Args:
+        steps_done: number of training steps.
+        seconds: spent so far.
+        losses: of the steps since the last metrics.
+        quarters: the last loss on held-out images, by quarter of the timesteps.
+    """
+
+    steps_done: int
+    seconds: float
+    losses: tuple[float, ...]
+    quarters: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One line of ``metrics.jsonl``.
+
+    It does not depend on the clock, so that runs of one seed can be compared line by line.
+
+    Args:
+        step: number of training steps.
+        epoch: passes over the training images.
+        images_seen: images trained on so far, with repetitions.
+        loss: mean training loss since the last line.
+        validation_loss: of the averaged weights on held-out images, once known.
+        validation_quarters: the same by quarter of the timesteps, the least noisy first.
+    """
+
+    step: int
+    epoch: int
+    images_seen: int
+    loss: float
+    validation_loss: float | None
+    validation_quarters: tuple[float, ...] | None
+
+
+class RunFolder:
+    """Reads and writes the files of a run.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check_free(self, force: bool) -> None:
+        """Check that a new run may take this folder.
+
+        Raises:
+            UsageError: if it exists and must not be replaced.
+        """
+        if self.path.exists() and not force:
+            raise UsageError(f"the run {self.path} exists", "force")
+
+    def create(self, config: RunConfig, force: bool) -> None:
+        """Make the folder of a new run, with its configuration.
+
+        Raises:
+            UsageError: if it exists and must not be replaced.
+            OSError: if it cannot be made.
+        """
+        self.check_free(force)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Made under another name, so that a run's folder always has a configuration.
+        fresh = Path(tempfile.mkdtemp(prefix=".new-run-", dir=self.path.parent))
+        try:
+            fresh.chmod(0o755)
+            RunFolder(fresh).save_config(config)
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            fresh.rename(self.path)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+
+    def save_config(self, config: RunConfig) -> None:
+        """Write the configuration."""
+        content = json.dumps(config.document(), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(self.path / CONFIG_FILE, content.encode())
+
+    def config(self) -> RunConfig:
+        """Read the configuration.
+
+        Raises:
+            DiffcliError: if it is missing or damaged.
+        """
+        path = self.path / CONFIG_FILE
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError("it is no JSON object")
+            return RunConfig.from_document(document)
+        except (OSError, ValueError, RecursionError) as error:
+            raise DiffcliError(f"{path} cannot be read ({error}); is this a run?") from error
+
+    def save_state(self, tensors: Mapping[str, Tensor], position: Position) -> None:
+        """Write what is needed to go on.
+
+        Raises:
+            OSError: if it cannot be written; the file is then unchanged.
+        """
+        save_weights(self.path / STATE_FILE, asdict(position), tensors)
+
+    def load_state(
+        self, expected: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Position] | None:
+        """Read what is needed to go on; None if nothing was saved yet.
+
+        Args:
+            expected: tensors of the names, types and shapes that the state should have.
+
+        Raises:
+            DiffcliError: if the state is damaged, of another run, or missing beside a model.
+        """
+        path = self.path / STATE_FILE
+        if not path.exists():
+            if (self.path / MODEL_FILE).exists():  # which is never written before a state
+                raise DiffcliError(
+                    f"{path} is missing, without which the run cannot go on; its model stays as "
+                    "it is",
+                    "name",
+                )
+            return None
+        try:
+            position = decode(Position, read_metadata(path, _STATE))
+        except ValueError as error:
+            raise DiffcliError(f"the run cannot go on from {path}: {error}", "name") from error
+        return read_weights(path, expected, _STATE), position
+
+    def append_metrics(self, metrics: Metrics) -> None:
+        """Add a line to the metrics."""
+        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(metrics)) + "\n")
+
+    def metrics(self) -> list[Metrics]:
+        """All metrics, the oldest first, without a last line that a kill has cut off.
+
+        Raises:
+            DiffcliError: if a line is damaged.
+        """
+        path = self.path / METRICS_FILE
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        try:
+            return [decode(Metrics, json.loads(line)) for line in lines if line.endswith("\n")]
+        except (ValueError, RecursionError) as error:
+            raise DiffcliError(f"{path} is damaged: {error}; remove it to go on") from error
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Remove the lines of later steps, which a resumed run writes again."""
+        lines = [json.dumps(asdict(line)) + "\n" for line in self.metrics() if line.step <= step]
+        if lines:
+            write_atomically(self.path / METRICS_FILE, "".join(lines).encode())
+        else:
+            (self.path / METRICS_FILE).unlink(missing_ok=True)
+
+    def save_model(self, description: ModelDescription, weights: Mapping[str, Tensor]) -> None:
+        """Write the model."""
+        save_model(self.path / MODEL_FILE, description, weights)
+
+    def save_grid(self, name: str, grid: Image.Image) -> None:
+        """Write a grid of samples."""
+        save_png(self.path / name, grid)
+
+    def save_loss_chart(self) -> None:
+        """Draw the losses in the metrics, if there are any."""
+        lines = self.metrics()
+        if not lines:
+            return
+        checks: list[Check] = []
+        for line in lines:  # lines repeat the last loss on held-out images
+            quarters = line.validation_quarters
+            if quarters and not (checks and checks[-1].quarters == quarters):
+                checks.append(Check(line.images_seen, line.validation_loss or 0.0, quarters))
+        seen, losses = [line.images_seen for line in lines], [line.loss for line in lines]
+        save_png(self.path / LOSS_FILE, loss_chart(seen, losses, checks))
+
+
+def find_run(wanted: str | None) -> RunFolder:
+    """The folder of a run.
+
+    Args:
+        wanted: a run's name in ``runs/``, or the path of its folder; if None, the run in ``runs/``
+            that was trained last.
+
+    Raises:
+        UsageError: if there is no such run.
+    """
+    if wanted is None:
+        folders = [config.parent for config in RUNS_FOLDER.glob(f"*/{CONFIG_FILE}")]
+        if not folders:
+            raise UsageError(f"there is no run in {RUNS_FOLDER}/")
+        return RunFolder(max(folders, key=_last_trained))
+    for folder in (RUNS_FOLDER / wanted, Path(wanted)):
+        if (folder / CONFIG_FILE).is_file():
+            return RunFolder(folder)
+    raise UsageError(
+        f"there is no run {wanted}: it must be the name of a run in {RUNS_FOLDER}/, or a folder "
+        f"with {CONFIG_FILE}"
+    )
+
+
+def _last_trained(folder: Path) -> float:
+    """When a run was last saved, or else created."""
+    state = folder / STATE_FILE
+    return (state if state.exists() else folder / CONFIG_FILE).stat().st_mtime

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from diffcli.charts.colours import INK
+from diffcli.charts.text import (
+    elided,
+    formula,
+    line,
+    line_height,
+    paragraph,
+    printable,
+    rotated,
+    width_of,
+)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80), st.integers(20, 300))
+def test_elided_text_fits(text: str, width: int) -> None:
+    short = elided(text, width)
+    assert width_of(short) <= width
+    assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
+
+
+@given(st.text())
+def test_text_is_one_line_without_control_characters(text: str) -> None:
+    assert len(printable(text)) == len(text)
+    assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize("symbol", "αᾱβεσπλ√·…−→±²äЖ")
+def test_the_font_has_the_symbols_of_the_field(symbol: str) -> None:
+    missing = line("\U0010fffd").tobytes()
+    assert line(symbol).tobytes() != missing
+    assert np.asarray(line(symbol)).min() < 200
+
+
+def test_a_subscript_is_smaller_and_lower() -> None:
+    plain, subscript = line("x0"), formula("x{0}")
+    assert subscript.width < plain.width
+    assert lowest_ink(subscript) > lowest_ink(plain)
+
+
+def test_braces_in_plain_text_are_braces() -> None:
+    assert line("{a}").width == width_of("{a}") > formula("{a}").width
+
+
+def lowest_ink(picture: Image.Image) -> int:
+    brightness = np.asarray(picture.convert("RGB"), dtype=int).sum(axis=2)
+    return int((brightness < sum(INK) + 200).any(axis=1).nonzero()[0].max())
+
+
+def test_a_paragraph_wraps() -> None:
+    words = "alpha beta gamma delta epsilon " * 4
+    narrow, wide = paragraph(words, 120), paragraph(words, 2000)
+    assert wide.height == line_height()
+    assert narrow.width == 120
+    assert narrow.height >= width_of(words) // 120 * line_height()
+
+
+@pytest.mark.parametrize("text", ["timestep", "x"])
+def test_rotated_text_reads_upwards(text: str) -> None:
+    upright, turned = line(text), rotated(text)
+    assert turned.size == (upright.height, upright.width)
+    assert turned.rotate(-90, expand=True).tobytes() == upright.tobytes()

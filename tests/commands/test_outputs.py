@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Command
+
+FIGURES = [
+    (("inspect-embedding",), "embedding.png"),
+    (("noise-demo", "grey.png"), "noise.png"),
+    (("noise-demo", "grey.png", "--frames", "2"), "noise.gif"),
+    (("inspect-embedding", "-o", "own.png"), "own.png"),
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (9, 9), 90).save("grey.png")
+
+
+@pytest.mark.parametrize(("arguments", "name"), FIGURES)
+def test_what_exists_stays(diffcli: Command, arguments: tuple[str, ...], name: str) -> None:
+    stem, kind = name.split(".")
+    Path(name).write_bytes(b"mine")
+    for number in (1, 2):
+        result = diffcli(*arguments)
+        beside = f"{stem}-{number}.{kind}"
+        assert (result.code, result.out) == (0, f"{beside}\n")
+        assert f"{name} exists; writing {beside} instead (--force overwrites)\n" in result.err
+        with Image.open(beside) as picture:
+            picture.load()
+    assert Path(name).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("arguments", "name"), FIGURES)
+def test_force_overwrites(diffcli: Command, arguments: tuple[str, ...], name: str) -> None:
+    Path(name).write_bytes(b"mine")
+    result = diffcli(*arguments, "--force")
+    assert (result.code, result.out) == (0, f"{name}\n")
+    assert "exists" not in result.err
+    with Image.open(name) as picture:
+        picture.load()
+    assert {path.name for path in Path().iterdir()} == {"grey.png", name}
+
+
+@pytest.mark.parametrize(
+    "command", ["inspect-embedding", "noise-demo grey.png", "sample", "evaluate"]
+)
+def test_a_folder_is_no_file(diffcli: Command, command: str) -> None:
+    Path("here.png").mkdir()
+    result = diffcli(*command.split(), "-o", "here.png")
+    assert result.is_one_line_error(2, "here.png is a folder")
+
+
+def test_nothing_is_said_of_places_where_nothing_is_written(diffcli: Command) -> None:
+    Path("noise.png").write_bytes(b"mine")
+    result = diffcli("noise-demo", "grey.png", "--t", "1000")
+    assert result.is_one_line_error(2, "1000")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no such device")
+@pytest.mark.parametrize("command", ["inspect-embedding", "noise-demo grey.png", "sample"])
+def test_a_device_is_no_file(diffcli: Command, command: str) -> None:
+    for link in ("null.png", "null.npz"):
+        Path(link).symlink_to("/dev/null")
+    assert diffcli(*command.split(), "-o", "null.png").is_one_line_error(2, "not a regular file")
+    assert diffcli("sample", "-o", "null.npz").is_one_line_error(2, "not a regular file")
+
+
+@pytest.mark.parametrize("command", ["inspect-embedding", "noise-demo grey.png", "sample -n 1"])
+def test_folders_of_outputs_are_made(diffcli: Command, command: str) -> None:
+    result = diffcli(*command.split(), "-o", "new/folder/x.png")
+    assert (result.code, result.out) == (0, f"{Path('new/folder/x.png')}\n")
+    with Image.open("new/folder/x.png") as picture:
+        picture.load()
+
+
+@pytest.mark.parametrize(
+    "command", ["inspect-embedding", "noise-demo grey.png", "sample", "evaluate"]
+)
+def test_other_formats_are_refused(diffcli: Command, command: str) -> None:
+    result = diffcli(*command.split(), "-o", "x.jpg")
+    assert result.is_one_line_error(2, "x.jpg must end in .png")
+    assert not Path("x.jpg").exists()

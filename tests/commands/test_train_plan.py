@@ -1,0 +1,144 @@
+"""The plan that ``diffcli train`` prints before it starts."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load, load_file
+
+from tests.conftest import Command
+from tests.training.pictures import tiny_digits, write_folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pictures"), tiny_digits(20))
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {
+        name: tensor.numpy().tobytes()
+        for name, tensor in load_file(run / "model.safetensors").items()
+    }
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The table: what stands after the name of each setting."""
+    cells = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
+    return {name: rest for name, *rest in cells}
+
+
+def test_a_dry_run_says_all_and_does_nothing(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "2m", "--epochs", "100000")
+    done = diffcli("train", "--dry-run", *options)
+    assert (done.code, done.out) == (0, "")
+    assert not list(tmp_path.iterdir())
+    first, second, *_ = done.err.splitlines()
+    assert first == "  0%  0 of 20 pictures, 0.0 MB in memory"
+    assert second.startswith("100%  20 of 20 pictures")
+    said = rows(done.err)
+    assert said["batch size"] == ["4", "flag"]
+    assert said["max time"] == ["2:00", "flag"]
+    assert said["seed"] == ["0", "default"]
+    assert said["expected to take"] == ["2:00"]
+    assert "warning" not in done.err
+    for name in ("parameters", "FLOPs per image", "ᾱ at the last timestep", "speed"):
+        assert said[name]
+
+
+def test_the_classic_schedule_is_warned_of(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = diffcli("train", "--dry-run", "--recipe", "ddpm", "--data", pictures)
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "--recipe fast" in done.err
+
+
+def test_settings_of_a_resumed_run_are_those_of_its_file(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "1s", "--name", "a")
+    assert diffcli("train", "--quiet", *options).code == 0
+    again = rows(diffcli("train", "--resume", "a", "--dry-run").err)
+    assert again["batch size"] == ["4", "file"]
+    assert again["seed"] == ["0", "file"]
+    assert again["max time"] == ["0:01", "file"]
+    longer = rows(diffcli("train", "--resume", "a", "--max-time", "9s", "--dry-run").err)
+    assert longer["batch size"] == ["4", "file"]
+    assert longer["max time"] == ["0:09", "flag"]
+
+
+def test_a_plan_as_json(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-time", "2m", "--quiet")
+    done = diffcli("train", "--dry-run", "--json", *options)
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    assert said["config"]["recipe"]["batch_size"] == 4
+    assert said["plan"]["seconds"] == 120
+    assert said["plan"]["parameters"] > 1e6
+
+
+def test_a_run_that_is_past_its_limit_stays_as_it_is(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-steps", "3", "--name", "a")
+    first = diffcli("train", "--quiet", "--json", *options)
+    assert first.code == 0
+    assert json.loads(first.out)["folder"] == str(Path("runs", "a"))
+    run = tmp_path / "runs" / "a"
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    past = diffcli("train", "--resume", "a", "--max-steps", "2", "--quiet")
+    assert past.is_one_line_error(2, "3 steps", "later limit")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+    again = diffcli("train", "--resume", "a")
+    assert again.code == 0
+    assert "3 steps" in again.err
+    assert "complete" in again.err
+    assert weights(run) == {
+        name: tensor.numpy().tobytes() for name, tensor in load(before["model.safetensors"]).items()
+    }
+
+    longer = diffcli("train", "--resume", "a", "--max-steps", "5", "--quiet", "--json")
+    assert json.loads(longer.out)["steps"] == 5
+
+
+def test_a_name_that_is_taken_is_noticed_before_anything_is_read(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    done = diffcli("train", "--name", "a", "--dry-run", "--data", "nowhere")
+    assert done.is_one_line_error(2, "runs", "a exists", "--force")
+
+
+def test_without_a_compiler_it_says_so_and_trains_as_ever(
+    diffcli_process: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    options = ("--data", pictures, "--batch-size", "4", "--max-steps", "3", "--device", "cpu")
+    plain = diffcli_process("train", "--name", "plain", *options, cwd=tmp_path)
+    tried = diffcli_process("train", "--name", "tried", "--compile", *options, cwd=tmp_path)
+    assert (plain.code, tried.code) == (0, 0), tried.err
+    reasons = [line for line in tried.err.splitlines() if "cannot be compiled" in line]
+    assert len(reasons) == 1
+    assert "no-such-compiler" in reasons[0]
+    assert "Traceback" not in tried.err
+    assert len(tried.err.splitlines()) == len(plain.err.splitlines()) + 2
+    assert weights(tmp_path / "runs" / "tried") == weights(tmp_path / "runs" / "plain")
+
+    again = diffcli_process("train", "--resume", "tried", "--dry-run", cwd=tmp_path)
+    assert rows(again.err)["compile"] == ["True", "file"]

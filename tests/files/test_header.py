@@ -1,0 +1,73 @@
+"""What a safetensors file says of itself."""
+
+import json
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffcli.errors import DiffcliError
+from diffcli.files.header import count_parameters, read_metadata
+from tests.files.test_documents import JSON
+
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def header(content: bytes, size: int | None = None) -> bytes:
+    return struct.pack("<Q", len(content) if size is None else size) + content
+
+
+@in_one_folder
+@given(content=st.binary(max_size=64) | JSON.map(lambda value: header(json.dumps(value).encode())))
+def test_any_bytes_are_a_header_or_an_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DiffcliError):
+        read_metadata(path)
+    with suppress(DiffcliError):
+        assert count_parameters(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no safetensors file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "no safetensors file"),
+        (header(b"{}", size=2**63), "no safetensors file"),
+        (header(b"{}" + b" " * (5 << 20)), "no safetensors file"),
+        (header(b"{}", size=1000), "damaged"),
+        (header(b"[]"), "no safetensors file"),
+        (header(b"{nonsense}"), "no safetensors file"),
+        (header(b"\xff\xfe{}"), "no safetensors file"),
+        (header(b"[" * 1_000_000), "no safetensors file"),
+        (header(b'{"a": 1' + b"0" * 10_000 + b"}"), "no safetensors file"),
+        (header(b"{}"), "diffcli did not write it"),
+        (header(b'{"__metadata__": 3}'), "damaged"),
+        (header(b'{"__metadata__": {"diffcli": 3}}'), "damaged"),
+        (header(b'{"__metadata__": {"diffcli": "{"}}'), "no JSON"),
+        (header(b'{"__metadata__": {"diffcli": "[]"}}'), "no JSON object"),
+        (header(b'{"__metadata__": {"diffcli": "{}"}}'), "format version"),
+        (header(b'{"__metadata__": {"diffcli": "{\\"format_version\\": 999}"}}'), "999"),
+        (header(b'{"__metadata__": {"diffcli": "{\\"a\\": NaN}"}}'), "no JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DiffcliError, match=message) as caught:
+        read_metadata(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert caught.value.argument == "model"
+    assert "--" not in text
+    assert "\n" not in text
+
+
+def test_a_missing_file_and_a_folder_are_one_line_errors_too(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(DiffcliError, match="cannot read the diffcli model"):
+            read_metadata(path)

@@ -1,0 +1,43 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from diffcli.errors import UsageError
+from diffcli.files.locations import find_model, shipped_file
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three runs, of which the one in the middle of the alphabet was written to last."""
+    monkeypatch.chdir(tmp_path)
+    for age, name in ((30, "a"), (10, "b"), (20, "c")):
+        model = tmp_path / "runs" / name / "model.safetensors"
+        model.parent.mkdir(parents=True)
+        model.touch()
+        os.utime(model, (1_000_000 - age, 1_000_000 - age))
+    (tmp_path / "runs" / "unfinished").mkdir()
+    return tmp_path / "runs"
+
+
+def test_the_newest_run_comes_first(runs: Path) -> None:
+    assert find_model() == Path("runs/b/model.safetensors")
+
+
+def test_without_runs_the_shipped_model_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_model() == shipped_file("mnist.safetensors")
+    assert shipped_file("README.md").is_file()
+
+
+@pytest.mark.parametrize("named", ["runs/a/model.safetensors", "runs/a", "a"])
+def test_a_model_goes_by_file_folder_or_name(runs: Path, named: str) -> None:
+    assert find_model(Path(named)).resolve() == runs / "a" / "model.safetensors"
+
+
+@pytest.mark.parametrize("named", ["nowhere", "unfinished", "runs", "."])
+def test_what_is_no_model_is_wrong_usage(runs: Path, named: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no model {named}: it must be"):
+        find_model(Path(named))

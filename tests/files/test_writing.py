@@ -1,0 +1,66 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffcli.files.writing import write_atomically
+
+
+def test_it_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for content in (b"first, and longer", b"second", b""):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "nowhere" / "a.bin", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_instead_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="file"):
+        write_atomically(tmp_path / "file" / "a.bin", b"content")
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_what_cannot_be_replaced_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").mkdir()
+    (tmp_path / "a.bin" / "inside").write_bytes(b"old")
+    with pytest.raises(OSError):  # noqa: PT011 - the platforms differ in the rest
+        write_atomically(tmp_path / "a.bin", b"content")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.bin", "inside"]
+
+
+WRITER = """
+import signal
+import sys
+from pathlib import Path
+from diffcli.files.writing import write_atomically
+
+# Where a shell started the tests in the background, interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("ready", flush=True)
+while True:
+    for letter in (b"a", b"b"):
+        write_atomically(Path(sys.argv[1]), letter * (4 << 20))
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.013, 0.05, 0.11])
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, seconds: float) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(seconds)
+        writer.kill()
+    assert path.read_bytes() in (b"old", b"a" * (4 << 20), b"b" * (4 << 20))

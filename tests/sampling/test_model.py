@@ -1,0 +1,126 @@
+"""The Python interface."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import diffcli
+from diffcli.core.config import SamplingSettings
+from diffcli.errors import UsageError
+from diffcli.files.checkpoint import save_model
+from diffcli.sampling.model import Model
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, tiny.description(), tiny.network().state_dict())
+    return path
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, diffcli; print(sorted({'torch', 'PIL', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_unknown_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        attrgetter("nothing")(diffcli)
+
+
+def test_load_and_sample_by_label(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    pictures = model.sample("zero", n=5, seed=42)
+    assert (pictures.dtype, pictures.shape) == (torch.uint8, (5, 1, 8, 8))
+    assert torch.equal(pictures, model.sample(0, n=5, seed=42))
+    assert torch.equal(pictures, model.sample("0", n=5, seed=42))
+
+
+def test_picture_i_of_seed_s_is_that_of_seed_s_plus_i(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    many = model.sample("all", n=4, seed=42)
+    for index in range(12):
+        alone = model.sample(index // 4, n=1, seed=42 + index)
+        assert (many[index].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_labels_are_names_numbers_ranges_or_several(model_file: Path) -> None:
+    model = diffcli.load(str(model_file))
+    everything = model.sample(n=1, seed=0)
+    assert torch.equal(everything, model.sample(["zero", 'o"ne', "zwei ü"], n=1, seed=0))
+    assert torch.equal(everything, model.sample("0-2", n=1, seed=0))
+    assert torch.equal(everything, model.sample([0, "1", 2], n=1, seed=0))
+
+
+def test_without_a_seed_pictures_differ(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    assert not torch.equal(model.sample(0, n=4), model.sample(0, n=4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"labels": "cat"}, "no class of the model, which has zero"),
+        ({"labels": 3}, "no class of the model"),
+        ({"labels": "2-1"}, "no class of the model"),
+        ({"labels": []}, "there must be at least one label"),
+        ({"n": 0}, "not in 1"),
+        ({"seed": -1}, "seeds must be"),
+        ({"steps": 21}, "^steps must be in 1 .. 20"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"guidance_scale": -1.0}, "guidance must be in"),
+        ({"sampler": "euler"}, "unknown sampler 'euler'; known are ddpm, ddim, dpmpp, dpmpp-sde"),
+    ],
+)
+def test_wrong_arguments_are_errors_without_flags(
+    model_file: Path, arguments: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        diffcli.load(model_file).sample(**arguments)
+    assert "--" not in str(caught.value)
+
+
+def test_a_batch_size_suits_the_picture_and_halves_with_guidance(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    plain = model.batch_size(model.settings())
+    guided = model.batch_size(model.settings(guidance_scale=2.0))
+    assert plain == 2 * guided > 1
+    assert [
+        len(d.pixels) for d in model.draw(model.request([0], plain + 3, 0, model.settings()))
+    ] == [plain, 3]
+
+
+GUIDED = SamplingSettings("dpmpp", 4, 1.5, (8, 15), spacing=1.2)
+
+
+@pytest.fixture
+def guided_model(tmp_path: Path) -> Model:
+    """A model whose own guidance applies at some timesteps only."""
+    path = tmp_path / "guided.safetensors"
+    save_model(path, tiny.description(sampling=GUIDED), tiny.network().state_dict())
+    return diffcli.load(path)
+
+
+def test_the_models_interval_is_for_its_own_scale_only(guided_model: Model) -> None:
+    assert guided_model.settings() == GUIDED
+    assert guided_model.settings(steps=5) == replace(GUIDED, steps=5)
+    everywhere = replace(GUIDED, guidance_scale=0, guidance_interval=None)
+    assert guided_model.settings(guidance_scale=0) == everywhere
+    given = replace(GUIDED, guidance_scale=2, guidance_interval=(3, 4))
+    assert guided_model.settings(guidance_scale=2, guidance_interval=(3, 4)) == given
+    # What was drawn before is changed in what is asked for alone.
+    assert guided_model.settings(guidance_scale=3, base=given) == replace(given, guidance_scale=3)
+
+
+def test_without_guidance_at_all_the_label_changes_nothing(guided_model: Model) -> None:
+    drawn = [guided_model.sample(label, n=2, seed=1, guidance_scale=0) for label in range(3)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])

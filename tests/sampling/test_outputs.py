@@ -1,0 +1,102 @@
+"""Where pictures go: written as they come, and readable by other programs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+
+from diffcli.core.config import SamplingSettings
+from diffcli.sampling.outputs import PictureArray, PictureFiles
+from diffcli.sampling.request import SampleRequest
+
+NAMES = ("zero", "../up", "two")
+
+
+def request(labels: tuple[int, ...] = (2, 0), per_label: int = 3) -> SampleRequest:
+    return SampleRequest(labels, per_label, seed=40, settings=SamplingSettings())
+
+
+def pictures(count: int, channels: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, channels, 4, 6), dtype=torch.uint8, generator=generator)
+
+
+def files(root: Path, asked: SampleRequest, force: bool = False) -> PictureFiles:
+    return PictureFiles(asked, f"{root}/{{label}}/{{seed}}.png", NAMES, force, None, lambda _: None)
+
+
+def test_each_picture_is_a_file_as_soon_as_it_comes(tmp_path: Path) -> None:
+    pixels = pictures(6)
+    output = files(tmp_path, request())
+    output.add(pixels[:4])
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == [
+        "40.png",
+        "41.png",
+        "42.png",
+        "43.png",
+    ]
+    output.add(pixels[4:])
+    for index, (folder, seed) in enumerate(
+        [("two", 40), ("two", 41), ("two", 42), ("zero", 43), ("zero", 44), ("zero", 45)]
+    ):
+        with Image.open(tmp_path / folder / f"{seed}.png") as picture:
+            assert (picture.mode, picture.size) == ("L", (6, 4))
+            assert picture.tobytes() == pixels[index].numpy().tobytes()
+
+
+def test_torchvision_reads_the_folder(tmp_path: Path) -> None:
+    files(tmp_path, request()).add(pictures(6))
+    found = ImageFolder(str(tmp_path))
+    assert found.classes == ["two", "zero"]
+    assert [label for _, label in found.samples] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_class_name_leads_to_no_other_folder(tmp_path: Path) -> None:
+    root = tmp_path / "inside"
+    files(root, request(labels=(1,), per_label=1)).add(pictures(1))
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")] == [
+        Path("inside/_up/40.png")
+    ]
+
+
+def test_taken_names_get_a_suffix_unless_they_may_be_overwritten(tmp_path: Path) -> None:
+    asked = request(labels=(0,), per_label=1)
+    files(tmp_path, asked).add(pictures(1))
+    before = (tmp_path / "zero/40.png").read_bytes()
+    again = files(tmp_path, asked)
+    again.add(255 - pictures(1))
+    assert again.renamed == 1
+    assert (tmp_path / "zero/40.png").read_bytes() == before
+    over = files(tmp_path, asked, force=True)
+    over.add(255 - pictures(1))
+    assert over.renamed == 0
+    assert (tmp_path / "zero/40.png").read_bytes() != before
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_numpy_reads_the_arrays(tmp_path: Path, channels: int) -> None:
+    pixels = pictures(6, channels)
+    output = PictureArray(request(), (channels, 4, 6))
+    output.add(pixels[:5])
+    output.add(pixels[5:])
+    output.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        expected = pixels[:, 0] if channels == 1 else pixels.permute(0, 2, 3, 1)
+        assert (arrays["images"] == expected.numpy()).all()
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [2, 2, 2, 0, 0, 0]
+        assert arrays["seeds"].tolist() == [40, 41, 42, 43, 44, 45]
+        assert arrays["labels"].dtype == arrays["seeds"].dtype == np.int64
+
+
+def test_arrays_hold_what_has_come_when_drawing_was_cut_short(tmp_path: Path) -> None:
+    output = PictureArray(request(), (1, 4, 6))
+    output.add(pictures(2))
+    output.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["images"].shape == (2, 4, 6)
+        assert arrays["seeds"].tolist() == [40, 41]

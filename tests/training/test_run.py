@@ -1,0 +1,311 @@
+"""Runs: an interrupted and resumed run equals, byte for byte, one that is not interrupted."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffcli.core.config import SamplingSettings
+from diffcli.data.sources import DataSet
+from diffcli.errors import DiffcliError, UsageError
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.recipe import RECIPES, RecipeName
+from diffcli.training.run import Run
+from diffcli.training.run_folder import METRICS_FILE, STATE_FILE, Metrics, RunFolder, find_run
+from tests import tiny
+from tests.training.pictures import tiny_digits
+
+# 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
+BATCH = 4
+STEPS = 53
+CPU = torch.device("cpu")
+
+
+def tiny_config(
+    recipe: RecipeName = "fast", batch_size: int = BATCH, max_steps: int = STEPS, seed: int = 3
+) -> RunConfig:
+    """A smaller network and fewer sampling steps than by default, to be quick."""
+    return RunConfig(
+        recipe=replace(
+            RECIPES[recipe], batch_size=batch_size, sampling=SamplingSettings("ddim", 3)
+        ),
+        max_steps=max_steps,
+        seed=seed,
+        flip=True,
+        architecture=tiny.config(),
+    )
+
+
+def data(count: int = 50) -> DataSet:
+    digits = tiny_digits()
+    return DataSet(digits.subset(torch.arange(count)), digits.subset(torch.arange(50, 60)))
+
+
+def create(path: Path, config: RunConfig) -> Run:
+    return Run.create(path, config, data(), CPU, Distributed())
+
+
+def reopen(path: Path) -> Run:
+    folder = RunFolder(path)
+    return Run.open(folder, folder.config(), data(), CPU, Distributed())
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    calls = iter(range(steps + 1))
+    return lambda: next(calls) == steps
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """All that a run leaves; of the model, the weights, since its summary holds the time."""
+    found = {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".png", ".jsonl")
+    }
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        found[name] = tensor.numpy().tobytes()
+    return found
+
+
+@pytest.fixture(scope="module", params=["fast", "ddpm"])
+def config(request: pytest.FixtureRequest) -> RunConfig:
+    return tiny_config(request.param)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / config.recipe.name
+    list(create(folder, config).train(lambda: False))
+    return folder
+
+
+@pytest.mark.parametrize("stops", [(1,), (13,), (7, 30, 51), (50,)])
+def test_resumed_is_uninterrupted(
+    config: RunConfig, uninterrupted: Path, stops: tuple[int, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    run = create(folder, config)
+    before = 0
+    for stop in stops:
+        list(run.train(stop_after(stop - before)))
+        assert run.trainer.steps_done == stop
+        before = stop
+        run = reopen(folder)
+        assert run.trainer.steps_done == before
+    list(run.train(lambda: False))
+    assert results(folder) == results(uninterrupted)
+
+
+def test_lines_written_after_the_last_save_are_not_doubled(
+    config: RunConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, config).train(stop_after(40)))
+    # What a kill leaves: lines of steps after the last save, and half a line.
+    with (folder / METRICS_FILE).open("a") as file:
+        file.write(json.dumps(asdict(Metrics(44, 3, 176, 0.5, None, None))) + '\n{"step": 6')
+    list(reopen(folder).train(lambda: False))
+    assert results(folder) == results(uninterrupted)
+
+
+def test_other_seeds_give_other_runs(
+    config: RunConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, replace(config, seed=4)).train(lambda: False))
+    ours, theirs = results(folder), results(uninterrupted)
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name] != theirs[name] for name in (METRICS_FILE, "samples.png", "stem.weight"))
+
+
+def test_metrics_do_not_depend_on_the_clock(config: RunConfig, uninterrupted: Path) -> None:
+    lines = (uninterrupted / METRICS_FILE).read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["step"] for record in records] == sorted({r["step"] for r in records})
+    assert records[-1]["step"] == STEPS
+    assert not {"seconds", "time", "images_per_second"} & set(records[0])
+    assert all(len(record["validation_quarters"]) == 4 for record in records if record["epoch"])
+
+
+def test_the_last_line_has_the_validation_loss_of_the_end(tmp_path: Path) -> None:
+    """Also if it is an ordinary record, before the end of an epoch."""
+    folder = RunFolder(tmp_path / "run")
+    config = tiny_config(batch_size=1, max_steps=49)
+    list(Run.create(folder.path, config, data(50), CPU, Distributed()).train(lambda: False))
+    (line,) = folder.metrics()
+    assert (line.step, line.epoch) == (49, 0)
+    assert line.validation_quarters is not None
+
+
+def test_a_last_step_that_ends_an_epoch_is_saved_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+    for name in ("save_state", "save_model", "append_metrics"):
+        original = getattr(RunFolder, name)
+
+        def save(
+            *arguments: object, name: str = name, original: Callable[..., None] = original
+        ) -> None:
+            saved.append(name)
+            original(*arguments)
+
+        monkeypatch.setattr(RunFolder, name, save)
+    folder = tmp_path / "run"
+    run = create(folder, tiny_config(batch_size=5, max_steps=10))
+    first = run.train(lambda: False)
+    next(first)  # the state is saved after the first step
+    assert saved.pop(0) == "save_state"
+    list(first)
+    assert saved == ["append_metrics", "save_state", "save_model"]
+    grids = [(folder / name).read_bytes() for name in ("samples-0001.png", "samples.png")]
+    assert grids[0] == grids[1]
+
+
+def test_status_is_known_from_the_first_step(tmp_path: Path) -> None:
+    first, *_, last = create(tmp_path / "run", tiny_config()).train(lambda: False)
+    assert first.loss is not None
+    assert first.loss > 0
+    assert first.images_per_second > 0
+    assert 0 < first.progress < 1
+    assert last.progress == 1
+    assert last.validation_loss is not None
+
+
+def test_a_complete_run_is_not_changed_by_resuming(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config(max_steps=8)).train(lambda: False))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run = reopen(folder)
+    assert run.progress >= 1
+    assert list(run.train(lambda: False)) == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_keeps_its_recipe_whatever_the_name_means_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    create(tmp_path / "run", config)
+    changed = replace(RECIPES["fast"], learning_rate=0.5, label_dropout=0.9)
+    monkeypatch.setitem(RECIPES, "fast", changed)
+    assert RunFolder(tmp_path / "run").config() == config
+
+
+def test_an_existing_run_is_replaced_only_on_request(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    create(folder, tiny_config(seed=1))
+    with pytest.raises(UsageError, match="run exists") as caught:
+        create(folder, tiny_config(seed=2))
+    assert caught.value.argument == "force"
+    assert RunFolder(folder).config().seed == 1
+    (folder / "old").touch()
+    Run.create(folder, tiny_config(seed=2), data(), CPU, Distributed(), force=True)
+    assert RunFolder(folder).config().seed == 2
+    assert not (folder / "old").exists()
+
+
+def test_the_last_run_is_the_one_that_was_trained_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="there is no run in runs"):
+        find_run(None)
+    for age, name in ((30, "a"), (10, "b"), (20, "c")):
+        list(create(Path("runs") / name, tiny_config(max_steps=1)).train(lambda: False))
+        os.utime(Path("runs") / name / STATE_FILE, (1e9 - age, 1e9 - age))
+    # Looking at a run, or copying into its folder, is not training.
+    Path("runs/a/notes.txt").touch()
+    Path("runs/c/config.json").touch()
+    assert find_run(None).path == Path("runs/b")
+    assert find_run("a").path == Path("runs/a")
+    assert find_run("runs/c").path == Path("runs/c")
+    with pytest.raises(UsageError, match="there is no run d"):
+        find_run("d")
+
+
+@pytest.mark.parametrize("batch_size", [4, 16, 40, 120])
+def test_short_epochs_are_saved_no_oftener_than_squares_come(
+    batch_size: int, tmp_path: Path
+) -> None:
+    steps, images = 60, 50
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config(batch_size=batch_size, max_steps=steps)).train(stop_after(31)))
+    list(reopen(folder).train(lambda: False))
+    epochs = [step * batch_size // images for step in range(steps + 1)]
+    ends = [0, *(step for step in range(1, steps + 1) if epochs[step] > epochs[step - 1])]
+    squares = {root**2 for root in range(1, 9)}
+    pauses = [end for start, end in pairwise(ends) if squares & {*range(start + 1, end + 1)}]
+    assert sorted(path.name for path in folder.glob("samples-*.png")) == [
+        f"samples-{epochs[end]:04d}.png" for end in pauses
+    ]
+    assert len(pauses) <= 7
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b)]
+)
+def test_a_damaged_state_is_a_one_line_error(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config()).train(stop_after(2)))
+    state = folder / STATE_FILE
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(DiffcliError) as caught:
+        reopen(folder)
+    assert STATE_FILE in str(caught.value)
+    assert caught.value.argument == "name"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"format_version": 3}', b'{"format_version": 2, "recipe": "fast"}']
+)
+def test_a_damaged_configuration_is_a_one_line_error(content: bytes, tmp_path: Path) -> None:
+    create(tmp_path / "run", tiny_config())
+    (tmp_path / "run" / "config.json").write_bytes(content)
+    with pytest.raises(DiffcliError, match=r"config\.json cannot be read") as caught:
+        RunFolder(tmp_path / "run").config()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_its_state_a_run_that_has_a_model_is_not_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config()).train(stop_after(2)))
+    (folder / STATE_FILE).unlink()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(DiffcliError, match=f"{STATE_FILE} is missing"):
+        reopen(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    # A run that was killed before anything was saved starts anew.
+    (folder / "model.safetensors").unlink()
+    assert reopen(folder).trainer.steps_done == 0
+
+
+def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    for name in ("fast", "ddpm"):
+        list(create(tmp_path / name, tiny_config(name)).train(stop_after(2)))
+    (tmp_path / "ddpm" / STATE_FILE).replace(tmp_path / "fast" / STATE_FILE)
+    with pytest.raises(DiffcliError, match="its weights do not fit"):
+        reopen(tmp_path / "fast")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config(max_steps=200)).train(stop_after(6)))
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run = reopen(folder)
+    with torch.no_grad():
+        next(run.trainer.denoiser.network.parameters()).fill_(torch.inf)
+    with pytest.raises(DiffcliError, match="training diverged at step") as caught:
+        list(run.train(lambda: False))
+    assert caught.value.argument == "learning_rate"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
