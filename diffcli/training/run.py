@@ -173,8 +173,6 @@ class Run:
             DiffcliError: if the loss is not finite; what was saved before stays.
             OSError: if the folder cannot be written; likewise.
         """
-        if self.progress >= 1:
-            return
         start = time.perf_counter() - self.seconds
         last_save = last_report = -math.inf
         images_before, seconds_before = self.trainer.images_seen, self.seconds

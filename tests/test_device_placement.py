@@ -1,0 +1,168 @@
+"""Where tensors are, proved without a GPU.
+
+Fake tensors claim to be on any device and have no content.  Operations on tensors of different
+devices raise, and so does reading a value, for which a GPU would have to be waited for.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+)
+
+from diffcli.core.config import SamplingSettings
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.generate import generate
+from diffcli.core.samplers import SAMPLERS
+from diffcli.data.images import LabelledImages, to_pixels
+from diffcli.data.sources import DataSet
+from diffcli.evaluation import classifier
+from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, read_images
+from diffcli.training import run, trainer, validation
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.run import Run
+from diffcli.training.run_folder import Position, RunFolder
+from diffcli.training.trainer import Trainer
+from diffcli.training.validation import Validation
+from tests import tiny
+
+# Copying a fake parameter asks for the address of its memory, which it does not have.
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+
+CUDA = torch.device("cuda:0")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
+    """A mode in which all tensors are fake ones, and CUDA seems to be there."""
+    for module in (trainer, validation, classifier):
+        monkeypatch.setattr(module, "has_native_bfloat16", lambda _: False)
+    monkeypatch.setattr(LabelledImages, "__post_init__", lambda self: None)  # reads values
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        generator = torch.Generator
+        # There is no generator of CUDA without CUDA, and fake numbers need none of their own.
+        monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator("cpu"))
+        yield mode
+
+
+def move(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Move a real module to fake CUDA, which ``to`` cannot do."""
+    for part in module.modules():
+        for name, param in part._parameters.items():
+            if param is not None:
+                moved = mode.from_tensor(param.detach()).to(CUDA)
+                part._parameters[name] = nn.Parameter(moved, param.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = mode.from_tensor(buffer).to(CUDA)
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    """Made of real tensors, on the CPU."""
+    return tiny.description().build()
+
+
+@pytest.fixture
+def data() -> LabelledImages:
+    return LabelledImages(torch.zeros(20, 1, 8, 8).byte(), torch.arange(20) % 3, ("a", "b", "c"))
+
+
+@pytest.fixture
+def training(
+    denoiser: Denoiser,
+    data: LabelledImages,
+    fake: FakeTensorMode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Trainer:
+    """A trainer on CUDA; gradients are zero."""
+    move(denoiser, fake)
+    made = Trainer(denoiser, data, RunConfig(flip=True), Distributed())
+
+    def backward(loss: torch.Tensor) -> None:
+        # Autograd itself asks the driver of CUDA for its threads.
+        assert loss.requires_grad
+        for param in made.denoiser.parameters():
+            param.grad = torch.zeros_like(param)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    return made
+
+
+def test_the_fake_device_refuses_what_a_real_one_would(fake: FakeTensorMode) -> None:
+    """Otherwise the tests below would prove nothing."""
+    there = torch.ones(3, device=CUDA)
+    assert isinstance(there, FakeTensor)
+    with pytest.raises(Exception, match="device"):
+        there + torch.ones(3)
+    with pytest.raises(DataDependentOutputException):
+        float(there.sum())
+
+
+def test_a_training_step(training: Trainer) -> None:
+    loss = training.step(0.0)
+    assert loss.device == CUDA
+    assert all(tensor.device == CUDA for tensor in training.state().values())
+
+
+def test_the_state_is_restored_from_the_cpu(training: Trainer) -> None:
+    saved = {name: tensor.to("cpu") for name, tensor in training.state().items()}
+    training.load_state(saved, 7)
+    assert training.steps_done == 7
+    assert all(tensor.device == CUDA for tensor in training.state().values())
+    assert training.step(0.5).device == CUDA
+
+
+def test_a_resumed_run_adds_its_losses_to_those_of_the_steps_that_follow(
+    training: Trainer, data: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = {name: tensor.to("cpu") for name, tensor in training.state().items()}
+    position = Position(3, 1.0, (0.5, 0.25), None)
+    monkeypatch.setattr(run, "make_trainer", lambda *_: training)
+    monkeypatch.setattr(RunFolder, "load_state", lambda *_: (tensors, position))
+    config = RunConfig(max_steps=50)
+    resumed = Run.open(RunFolder(tmp_path), config, DataSet(data, data), CUDA, Distributed())
+    resumed._losses.append(resumed.trainer.step(0.1))
+    assert [loss.device for loss in resumed._losses] == [CUDA] * 3
+    with pytest.raises(DataDependentOutputException):  # the mean is computed, and then read
+        resumed._record()
+
+
+def test_validation(training: Trainer, data: LabelledImages) -> None:
+    averaged = Denoiser(training.ema.network, training.denoiser.schedule, "v_prediction")
+    losses = Validation(data, 20, CUDA).losses(averaged)
+    assert (losses.device, losses.shape) == (CUDA, (4,))
+
+
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.0])
+def test_drawing_never_waits_for_the_device(
+    denoiser: Denoiser, fake: FakeTensorMode, sampler: str, guidance: float, init: bool
+) -> None:
+    move(denoiser, fake)
+    settings = SamplingSettings(sampler, 4, guidance, (5, 15))  # type: ignore[arg-type]
+    start = torch.zeros(1, 1, 8, 8) if init else None
+    steps = list(generate(denoiser, torch.tensor([0, 2]), [1, 2], settings, start, 0.6))
+    assert [step.x.device for step in steps] == [CUDA] * 4
+    assert to_pixels(steps[-1].x).cpu().shape == (2, 1, 8, 8)
+
+
+@pytest.fixture
+def features() -> FeatureNetwork:
+    """Made of real tensors, on the CPU."""
+    return FeatureNetwork(FeatureNetworkConfig("residual", 1, 3, (16, 16)))
+
+
+def test_features(features: FeatureNetwork, fake: FakeTensorMode) -> None:
+    move(features, fake)
+    found = read_images(features, torch.zeros(10, 1, 8, 8).byte())
+    assert found.features.shape == (10, 16)
+    assert found.features.device == found.logits.device == torch.device("cpu")
