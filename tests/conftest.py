@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,25 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+_may_start_processes = True
+
+
+def _audit(event: str, _arguments: object) -> None:
+    if event == "subprocess.Popen" and not _may_start_processes:
+        raise AssertionError("a test that starts a process needs the mark 'process'")
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_start_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep the quick loop quick: processes take seconds to load torch."""
+    global _may_start_processes  # noqa: PLW0603 - audit hooks take no arguments of ours
+    _may_start_processes = request.node.get_closest_marker("process") is not None
+    yield
+    _may_start_processes = True
 
 
 @pytest.fixture

@@ -34,7 +34,10 @@ from diffcli.training.validation import Validation
 from tests import tiny
 
 # Copying a fake parameter asks for the address of its memory, which it does not have.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor"),
+]
 
 CUDA = torch.device("cuda:0")
 

@@ -18,6 +18,8 @@ from diffcli import __version__
 from diffcli.data.images import to_model_range
 from diffcli.data.mnist import load_mnist
 
+pytestmark = pytest.mark.process
+
 CHECKOUT = Path(__file__).parents[1]
 DIGIT, GAP = 28, 2
 ROWS, COLUMNS = 10, 8

@@ -1,5 +1,6 @@
 """What the user sees while a command runs: messages, progress, interruption, previews."""
 
+import math
 import signal
 import sys
 import time
@@ -41,7 +42,7 @@ class ProgressDisplay:
     def __init__(self, quiet: bool = False) -> None:
         self._bar: Progress | None = None
         self._stage = ""
-        self._last_line = time.monotonic()
+        self._last_line = -math.inf
         if quiet:
             return
         from rich import progress
@@ -78,7 +79,7 @@ class ProgressDisplay:
             return
         self._bar.update(self._task, completed=progress, description=text)
         now = time.monotonic()
-        due = progress in (0, 1) or now - self._last_line > _SECONDS_BETWEEN_LINES
+        due = progress == 1 or now - self._last_line > _SECONDS_BETWEEN_LINES
         if self._bar.disable and due:
             self._last_line = now
             remaining = self._bar.tasks[self._task].time_remaining

@@ -185,12 +185,18 @@ def sample(
     from diffcli.device import open_device
     from diffcli.files.locations import find_model
     from diffcli.sampling.model import Model
-    from diffcli.sampling.provenance import ModelIdentity, Provenance, read_provenance
+    from diffcli.sampling.provenance import (
+        ModelIdentity,
+        Provenance,
+        find_recorded_model,
+        read_provenance,
+    )
 
     before = read_provenance(picture) if picture else None
     if before and output is None and out_dir is None and before.layout == "animation":
         target = Target("animation", Path(f"grid{picture.suffix.lower()}" if picture else ""))
-    path = find_model(model)
+    recorded = find_recorded_model(before.model) if before and model is None else None
+    path = recorded or find_model(model)
     drawer = Model.load(path, open_device(device))
     identity = ModelIdentity.of(path, drawer.description)
     if before and before.model.sha256 != identity.sha256:

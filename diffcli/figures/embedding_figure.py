@@ -49,7 +49,7 @@ def embedding_figure(
             LARGE,
         ),
         formula(
-            f"frequency{{i}} = exp(-i · ln({embedding.max_period:g}) / {max(half - 1, 1)}),  "
+            f"frequency{{i}} = exp(−i · ln({embedding.max_period:g}) / {max(half - 1, 1)}),  "
             f"i = {_span('0', str(half - 1))}        wavelength{{i}} = 2π / frequency{{i}} = "
             f"{_span(*map(_rounded, ends))} timesteps"
         ),

@@ -75,7 +75,7 @@ def _decode_value(name: str, hint: Any, value: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint):
         return decode(hint, value)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_decode_value(name, arguments[0], item) for item in value)
     if origin is UnionType:
         return None if value is None else _decode_value(name, arguments[0], value)

@@ -31,9 +31,7 @@ def find_model(wanted: Path | None = None) -> Path:
         UsageError: if there is no such model.
     """
     if wanted is None:
-        models = [path for path in RUNS_FOLDER.glob(f"*/{MODEL_FILE}") if path.is_file()]
-        newest = max(models, key=lambda path: path.stat().st_mtime, default=None)
-        return newest or shipped_file("mnist.safetensors")
+        return usual_models()[0]
     for candidate in (wanted, wanted / MODEL_FILE, RUNS_FOLDER / wanted / MODEL_FILE):
         if candidate.is_file():
             return candidate
@@ -42,6 +40,13 @@ def find_model(wanted: Path | None = None) -> Path:
         f"of a run in {RUNS_FOLDER}/",
         "model",
     )
+
+
+def usual_models() -> list[Path]:
+    """The models in ``runs/``, the one that was written last first, and then the shipped one."""
+    models = [path for path in RUNS_FOLDER.glob(f"*/{MODEL_FILE}") if path.is_file()]
+    models.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return [*models, shipped_file("mnist.safetensors")]
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,7 @@ from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import ModelDescription, fingerprint
 from diffcli.files.documents import decode
 from diffcli.files.embedded import Embedded, read_document
+from diffcli.files.locations import usual_models
 from diffcli.sampling.request import SampleRequest, Sheet
 
 SCHEMA_VERSION = 1
@@ -109,6 +110,11 @@ class Provenance:
             fields["Per label"] = request.per_label
         names = ", ".join(" ".join(name.split()) for name in self.class_names)
         return f"label {names}\n" + ", ".join(f"{key}: {value}" for key, value in fields.items())
+
+
+def find_recorded_model(model: ModelIdentity) -> Path | None:
+    """The file in ``runs/``, or the shipped one, that drew a picture; None if it is not there."""
+    return next((path for path in usual_models() if fingerprint(path) == model.sha256), None)
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -58,6 +58,7 @@ def test_numbers_in_cells(number: float, label: str) -> None:
     assert number_label(number) == label
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 3, 11, 60, 1000])
 @pytest.mark.parametrize("name", ["7", "Ankle boot", "a very long name of a class, with more"])
 def test_matrices_fit_whatever_the_number_and_length_of_names(count: int, name: str) -> None:

@@ -15,6 +15,8 @@ from diffcli.files.checkpoint import save_model
 from tests import tiny
 from tests.conftest import Command
 
+pytestmark = pytest.mark.long
+
 USAGE, FAILURE = 2, 1
 
 RUNS = {
@@ -198,6 +200,7 @@ def test_a_folder_that_cannot_be_written_to(diffcli: Command, place: Path, line:
     assert contents(place) == before
 
 
+@pytest.mark.process
 def test_a_process_reports_just_the_same(diffcli_process: Command, place: Path) -> None:
     usage = diffcli_process("sample", "--model", "good.safetensors", "--steps", "0", cwd=place)
     assert usage.is_one_line_error(USAGE, "steps"), usage
@@ -205,6 +208,7 @@ def test_a_process_reports_just_the_same(diffcli_process: Command, place: Path) 
     assert failure.is_one_line_error(FAILURE, "truncated.safetensors"), failure
 
 
+@pytest.mark.process
 def test_a_traceback_can_be_asked_for(
     diffcli_process: Command, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_traceback_can_be_asked_for(
     assert "UsageError: there is no model nowhere" in result.err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_leaves_is_no_traceback(
     place: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str

@@ -18,6 +18,8 @@ from tests import tiny
 from tests.conftest import Command, Result
 from tests.evaluation.pictures import NAMES, bars
 
+pytestmark = pytest.mark.long
+
 COUNT = 1500  # a twentieth is held out, which has to exceed the 64 features
 
 

@@ -47,11 +47,13 @@ def test_the_promised_commands_are_there() -> None:
     assert {"train", "sample", "noise-demo", "inspect-embedding"} <= set(COMMANDS)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_nothing_heavy(command: str) -> None:
     assert modules_after(command, "--help") & HEAVY == set()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("option", ["--help", "-h", "--version"])
 def test_neither_does_the_rest(option: str) -> None:
     assert modules_after(option) & HEAVY == set()
@@ -94,6 +96,7 @@ def test_without_a_command_the_help_is_printed_and_nothing_else(diffcli: Command
     assert diffcli().err == ""
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_can_complete_commands(shell: str) -> None:
     done = subprocess.run(

@@ -62,6 +62,7 @@ def test_the_table_has_the_same(diffcli: Command, model: Path) -> None:
     assert rows["sampling.sampler"].strip() == "dpmpp"
 
 
+@pytest.mark.process
 def test_it_does_not_wait_for_torch(model: Path) -> None:
     code = (
         "import sys\n"

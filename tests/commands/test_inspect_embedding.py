@@ -207,6 +207,7 @@ def test_wrong_usage(diffcli: Command, model: Path, arguments: list[str], words:
     assert [path.name for path in Path().iterdir()] == ["tiny.safetensors"]
 
 
+@pytest.mark.process
 def test_it_draws_without_torch() -> None:
     program = (
         "import sys\n"

@@ -17,7 +17,10 @@ from diffcli.training.run_folder import METRICS_FILE
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from diffcli.files.pictures import from_pillow, to_pillow
 from tests import tiny
 from tests.conftest import Command
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -32,6 +33,7 @@ class TestRepeatable:
         assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
         assert Path("a.png").read_bytes() != Path("c.png").read_bytes()
 
+    @pytest.mark.process
     def test_a_seed_gives_the_same_bytes_in_another_process(
         self, draw: Draw, diffcli_process: Command, model: Path, tmp_path: Path
     ) -> None:
@@ -95,6 +97,51 @@ class TestRepeatable:
         assert result.code == 0
         assert "a.png was drawn with another model, tiny.safetensors" in result.err
         assert "another model" not in draw("--from", "a.png", "-o", "c.png")[1]
+
+    def test_without_a_model_the_one_that_drew_it_is_used(
+        self, diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, seed in (("a", 0), ("b", 1)):
+            folder = tmp_path / "runs" / name
+            folder.mkdir(parents=True)
+            weights = tiny.network(seed=seed).state_dict()
+            save_model(folder / "model.safetensors", tiny.description(), weights)
+            os.utime(folder / "model.safetensors", (seed, seed))
+        assert diffcli("sample", "-m", "a", "-n", "1", "-o", "a.png").code == 0
+        again = diffcli("sample", "--from", "a.png", "-o", "again.png")
+        assert str(Path("runs/a")) in again.err
+        assert "another model" not in again.err
+        assert Path("a.png").read_bytes() == Path("again.png").read_bytes()
+        (tmp_path / "runs/a/model.safetensors").unlink()
+        assert "another model" in diffcli("sample", "--from", "a.png", "-o", "b.png").err
+
+    @pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])
+    def test_an_animation_is_drawn_again_as_an_animation(self, draw: Draw, suffix: str) -> None:
+        draw("-l", "1", "-n", "2", "--seed", "3", "-o", f"a{suffix}")
+        out, _ = draw("--from", f"a{suffix}")
+        assert out == f"grid{suffix}\n"
+        assert Path(f"a{suffix}").read_bytes() == Path(f"grid{suffix}").read_bytes()
+
+    def test_a_picture_drawn_from_another_one_asks_for_that(
+        self, draw: Draw, diffcli: Command, model: Path
+    ) -> None:
+        Image.new("L", (8, 8), 99).save("init.png")
+        draw("-n", "1", "--init", "init.png", "--strength", "0.7", "-o", "a.png", "--seed", "1")
+        result = diffcli("sample", "-m", model, "--from", "a.png", "-o", "b.png")
+        assert result.is_one_line_error(2, "a.png was drawn from another picture", "--init")
+        draw("--from", "a.png", "--init", "init.png", "-o", "b.png")
+        assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+    def test_a_picture_of_version_0_1_is_drawn_again(
+        self, diffcli: Command, tmp_path: Path
+    ) -> None:
+        old = Path(__file__).parents[1] / "sampling" / "picture_0_1.png"
+        again = tmp_path / "again.png"
+        result = diffcli("sample", "--from", old, "-o", again)
+        assert result.code == 0
+        with Image.open(old) as before, Image.open(again) as after:
+            assert furthest(before.tobytes(), after.tobytes()) <= 1
 
     def test_metadata_can_be_left_out(self, draw: Draw, diffcli: Command) -> None:
         draw("-n", "1", "-o", "a.png", "--no-metadata")
@@ -209,6 +256,7 @@ class TestErrors:
         assert "no class of the model, which has a, b" in result.err.splitlines()[-1]
 
 
+@pytest.mark.process
 class TestProcess:
     def test_neither_torchvision_nor_a_compiler_is_loaded(
         self, model: Path, tmp_path: Path
@@ -263,6 +311,29 @@ class TestProcess:
         for path in finished[:: max(1, len(finished) // 20)]:
             with Image.open(path) as picture:
                 picture.load()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_leaves_an_npz_of_what_is_finished(
+        self, number: signal.Signals, code: int, model: Path, tmp_path: Path
+    ) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "200000",
+             "-o", "out.npz"],
+            cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        line = "start"
+        while "drawing" not in line:
+            line = process.stderr.readline()
+            assert line
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert out == "out.npz\n"
+        count = len(np.load(tmp_path / "out.npz")["images"])
+        assert count > 0
+        assert f"interrupted: {count:,} of 600,000 pictures are finished" in err
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
     def test_a_terminal_gets_a_preview_and_no_bytes(self, model: Path, tmp_path: Path) -> None:

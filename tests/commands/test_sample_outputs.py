@@ -67,6 +67,7 @@ class TestOutputs:
             assert np.asarray(difference).max() <= 1
         assert read_provenance(Path(name)).request == read_provenance(Path("still.png")).request
 
+    @pytest.mark.process
     def test_stdout_gets_the_bytes_of_the_file(self, model: Path, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "diffcli", "sample", "--model", str(model), "-n", "2"]
         piped = subprocess.run(

@@ -17,6 +17,8 @@ from diffcli.data.mnist import load_mnist
 from diffcli.files.checkpoint import load_model, read_description
 from tests.conftest import Command
 
+pytestmark = pytest.mark.process
+
 # The classic recipe draws its grid in 300 steps, which smaller digits make bearable.
 OPTIONS = {
     "fast": ("--max-steps", "60", "--batch-size", "32"),

@@ -153,6 +153,7 @@ def read(controller: int, until: bytes = b"\0") -> bytes:
 NO_PTY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
 
+@pytest.mark.process
 @NO_PTY
 def test_it_draws_in_place(runs: Path) -> None:
     with terminal(runs, "--fps", "120") as (process, controller):
@@ -165,6 +166,7 @@ def test_it_draws_in_place(runs: Path) -> None:
     assert shown.rstrip().endswith(b"\x1b[?25h")
 
 
+@pytest.mark.process
 @NO_PTY
 def test_ctrl_c_restores_the_cursor(runs: Path) -> None:
     with terminal(runs, "--fps", "0.1") as (process, controller):

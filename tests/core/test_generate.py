@@ -13,6 +13,8 @@ from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels
 from tests import tiny
 
+pytestmark = pytest.mark.long
+
 SETTINGS = [
     SamplingSettings("dpmpp", 5),
     SamplingSettings("ddim", 7),

@@ -16,6 +16,8 @@ from diffcli.core.samplers import ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from tests import tiny
 
+pytestmark = pytest.mark.long
+
 PEERS = [
     ("epsilon", ScheduleConfig("linear", 100)),
     ("v_prediction", ScheduleConfig("linear", 100)),

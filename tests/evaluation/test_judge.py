@@ -18,6 +18,8 @@ from diffcli.evaluation.network import FeatureNetwork
 from diffcli.evaluation.summary import Evaluation
 from diffcli.files.arrays import PictureArrays
 
+pytestmark = pytest.mark.long
+
 
 def test_real_digits_are_at_the_floor(judge: Judge, test: LabelledImages) -> None:
     evaluation = Evaluation(judge, test.class_names)

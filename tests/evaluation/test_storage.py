@@ -14,6 +14,8 @@ from diffcli.evaluation.storage import FeatureDescription, load_features, save_f
 from diffcli.files.locations import shipped_file
 from tests.evaluation.pictures import NAMES
 
+pytestmark = pytest.mark.long
+
 CONFIG = FeatureNetworkConfig("plain", 1, 3, (4, 8))
 DESCRIPTION = FeatureDescription(CONFIG, (8, 8), NAMES, "abc", {"epochs": 2})
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import Tensor
 
@@ -6,6 +7,8 @@ from diffcli.evaluation.judge import Judge
 from diffcli.evaluation.summary import Evaluation
 from diffcli.figures.report import draw_report
 from diffcli.files.arrays import PictureArrays
+
+pytestmark = pytest.mark.long
 
 
 def report(judge: Judge, train: LabelledImages, images: Tensor, labels: Tensor) -> bytes:

@@ -161,6 +161,7 @@ def test_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
         open_picture(tmp_path / "a.png")
 
 
+@pytest.mark.process
 def test_a_warning_of_a_bomb_is_an_error_in_any_program(tmp_path: Path) -> None:
     Image.new("L", (20, 20)).save(tmp_path / "a.png")
     program = (
@@ -188,6 +189,7 @@ def test_damage_is_one_error(tmp_path: Path, kind: str, data: st.DataObject) -> 
         assert open_picture(tmp_path / "a").mode in ("L", "RGB")
 
 
+@pytest.mark.process
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     program = (

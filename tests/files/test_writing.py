@@ -52,6 +52,7 @@ while True:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seconds", [0.0, 0.013, 0.05, 0.11])
 def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, seconds: float) -> None:
     path = tmp_path / "a.bin"

@@ -120,6 +120,7 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in folder.iterdir()] == [b"old"]
 
 
+@pytest.mark.process
 def test_an_interrupted_write_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
+pytestmark = pytest.mark.process
+
 OPTIONS = ("--batch-size", "7", "--seed", "5", "-q")
 
 

@@ -14,6 +14,8 @@ from diffcli.training.recipe import RECIPES, RecipeName
 from diffcli.training.run import describe, make_trainer
 from tests.training.pictures import tiny_digits
 
+pytestmark = pytest.mark.long
+
 
 def plan(recipe: RecipeName = "fast", batch_size: int = 8, **limits: Any) -> tuple[Plan, Denoiser]:
     chosen = replace(RECIPES[recipe], batch_size=batch_size)

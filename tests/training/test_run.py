@@ -2,6 +2,7 @@
 
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -11,16 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffcli.core.config import SamplingSettings
-from diffcli.data.sources import DataSet
+from diffcli.core.config import SamplingSettings, UNetConfig
+from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.checkpoint import read_description
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.recipe import RECIPES, RecipeName
 from diffcli.training.run import Run
 from diffcli.training.run_folder import METRICS_FILE, STATE_FILE, Metrics, RunFolder, find_run
 from tests import tiny
-from tests.training.pictures import tiny_digits
+from tests.training.pictures import tiny_digits, write_folder
+
+pytestmark = pytest.mark.long
 
 # 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
 BATCH = 4
@@ -309,3 +313,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_pat
         list(run.train(lambda: False))
     assert caught.value.argument == "learning_rate"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+
+
+def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written by that version, except that all weights are zero, to be small."""
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder(tmp_path / "runs" / "a")
+    with tarfile.open(Path(__file__).with_name("run_0_1.tar.xz")) as archive:
+        archive.extractall(folder.path, filter="data")
+    write_folder(Path("pictures"), tiny_digits(40))
+    before = folder.metrics()
+    assert [line.step for line in before] == [10, 12]
+    config = replace(folder.config(), max_steps=15)
+    expected = replace(RECIPES["fast"], batch_size=4, learning_rate=1e-3)
+    assert (config.recipe, config.data, config.seed) == (expected, "pictures", 5)
+    run = Run.open(folder, config, load_data(config.data), CPU, Distributed())
+    assert run.trainer.steps_done == 12
+    list(run.train(lambda: False))
+    assert [line.step for line in folder.metrics()] == [10, 12, 15]
+    assert read_description(folder.path / "model.safetensors").training["steps"] == 15
+    assert RunFolder(folder.path).config().architecture == UNetConfig(1, 8, 8, 3)

@@ -57,6 +57,7 @@ def test_muon_uses_bfloat16_if_the_device_is_fast_at_it(
     assert [group["bfloat16"] for group in muon.param_groups] == [native]
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
 def test_a_compiled_network_learns_the_same() -> None:
     plain, compiled, another = make_trainer(), make_trainer(), make_trainer()
@@ -250,6 +251,7 @@ def test_half_of_the_images_are_mirrored_if_asked() -> None:
     assert float(mirrored[1]) == pytest.approx(0.5, abs=0.22)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["fast", "ddpm"])
 def test_it_learns_what_the_labels_mean(name: RecipeName) -> None:
     recipe = RECIPES[name]
