@@ -1,12 +1,19 @@
 """The rooms of the package, and which may know of which."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# From the ground up: a room knows those before it.
+ROOMS = (
+    "errors", "device", "core", "files", "data", "charts", "sampling", "evaluation", "figures",
+    "training", "commands", "__main__",
+)  # fmt: skip
 
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = CHECKOUT / "diffcli"
@@ -47,8 +54,33 @@ def test_only_declared_dependencies_are_imported(module: Path) -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     declared = {line.partition(">")[0] for line in project["dependencies"]}
     names = {"PIL" if name == "pillow" else name for name in declared}
-    # torchvision depends on numpy, and so brings it along.
-    assert outside(module) <= names | {"numpy"}
+    assert outside(module) <= names
+
+
+def test_rooms_know_only_those_below_them(module: Path) -> None:
+    if room(module) == "__init__":
+        return
+    known = {name.split(".")[1] for name in imports(module) if name.startswith("diffcli.")}
+    known -= {"__version__"}
+    assert known <= set(ROOMS[: ROOMS.index(room(module)) + 1])
+
+
+def test_the_rooms_are_those_of_the_architecture_page() -> None:
+    page = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
+    assert [name for name in named if name in ROOMS] == [*ROOMS[:-1]]
+    for file in re.findall(r"`(\w+/\w+\.py)`", page):
+        assert (PACKAGE / file).is_file(), file
+
+
+def test_only_commands_name_options(module: Path) -> None:
+    """Whoever calls the package from Python has no command line."""
+    if room(module) == "commands":
+        return
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert not [text for text in texts if isinstance(text, str) and re.search(r"(^|\s)--\w", text)]
 
 
 def test_commands_are_known_to_no_other_room(module: Path) -> None:

@@ -13,7 +13,7 @@ from diffcli.commands.evaluate import evaluate
 from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
 from diffcli.commands.noise_demo import noise_demo
-from diffcli.commands.options import ADVICE
+from diffcli.commands.options import ADVICE, option
 from diffcli.commands.sample import sample
 from diffcli.commands.train import train
 from diffcli.commands.watch import watch
@@ -82,8 +82,8 @@ def diffcli(
     context: typer.Context,
     _version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        option(
+            "Show the version and exit.", None, "--version", callback=_print_version, is_eager=True
         ),
     ] = False,
 ) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from diffcli.commands.console import ProgressDisplay, say
 from diffcli.commands.options import (
     MAX_SEED,
@@ -22,6 +20,7 @@ from diffcli.commands.options import (
     SamplerOption,
     StepsOption,
     check_output,
+    option,
     output_path,
 )
 from diffcli.errors import UsageError
@@ -56,48 +55,35 @@ _FIGURES = (
 def evaluate(
     model: ModelOption = None,
     samples: Annotated[
-        Path | None,
-        typer.Option(
-            help="Pictures to judge: an npz, or a folder of class folders.",
-            rich_help_panel=MODEL_PANEL,
-        ),
+        Path | None, option("Pictures to judge: an npz, or a folder of class folders.", MODEL_PANEL)
     ] = None,
     num: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Pictures to draw.",
+            MODEL_PANEL,
             "--num",
             "-n",
             "--n",
+            shown=f"{_DEFAULT_NUM}",
             min=1,
             max=_MAX_NUM,
             metavar="<int>",
-            help="Pictures to draw.",
-            show_default=f"{_DEFAULT_NUM}",
-            rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Data set to compare with: a name or a folder.",
-            show_default="the model's, else mnist",
-            rich_help_panel=MODEL_PANEL,
+        option(
+            "Data set to compare with: a name or a folder.",
+            MODEL_PANEL,
+            shown="the model's, else mnist",
         ),
     ] = None,
     features: Annotated[
-        str,
-        typer.Option(
-            help="Feature network: main, check (another one) or a file.",
-            rich_help_panel=MODEL_PANEL,
-        ),
+        str, option("Feature network: main, check (another one) or a file.", MODEL_PANEL)
     ] = "main",
     cas: Annotated[
-        bool,
-        typer.Option(
-            "--cas",
-            help="Also train a classifier on the pictures.",
-            rich_help_panel=MODEL_PANEL,
-        ),
+        bool, option("Also train a classifier on the pictures.", MODEL_PANEL, "--cas")
     ] = False,
     device: DeviceOption = "auto",
     sampler: SamplerOption = None,
@@ -105,29 +91,26 @@ def evaluate(
     guidance: GuidanceOption = None,
     seed: Annotated[
         int,
-        typer.Option(
+        option(
+            "Seed of the first picture, one more for each next.",
+            SAMPLING_PANEL,
             min=0,
             max=MAX_SEED,
             metavar="<int>",
-            help="Seed of the first picture, one more for each next.",
-            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = 0,
     seeds: Annotated[
         int,
-        typer.Option(
+        option(
+            "Sets of pictures, to print medians and ranges.",
+            SAMPLING_PANEL,
             min=1,
             max=_MAX_SETS,
             metavar="<int>",
-            help="Sets of pictures, to print medians and ranges.",
-            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = 1,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="PNG to draw a report to.", rich_help_panel=OUTPUT_PANEL
-        ),
+        Path | None, option("PNG to draw a report to.", OUTPUT_PANEL, "--output", "-o")
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -214,9 +197,9 @@ def evaluate(
 
 
 def _refuse(drawing: dict[str, object]) -> None:
-    for option, value in drawing.items():
+    for name, value in drawing.items():
         if value is not None:
-            raise UsageError(f"{option} is for drawing, and --samples are drawn already")
+            raise UsageError(f"{name} is for drawing, and --samples are drawn already")
 
 
 def _print_figures(document: dict[str, Any], as_json: bool) -> None:

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diffcli.commands.console import say
 from diffcli.commands.options import (
     OUTPUT_PANEL,
@@ -19,6 +17,7 @@ from diffcli.commands.options import (
     TimestepOption,
     check_output,
     chosen_timesteps,
+    option,
     output_path,
 )
 from diffcli.core.config import MAX_TIMESTEPS
@@ -39,54 +38,39 @@ _MAX_LINES, _MAX_COLUMNS = 12, 6
 def inspect_embedding(
     dim: Annotated[
         int | None,
-        typer.Option(
-            min=2,
-            max=8192,
-            help="Width of the embedding, an even number.",
-            show_default=str(_DEFAULT_DIM),
-        ),
+        option("Width of the embedding, an even number.", shown=str(_DEFAULT_DIM), min=2, max=8192),
     ] = None,
     timesteps: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=MAX_TIMESTEPS,
-            help="Number of timesteps T.",
-            show_default=str(_DEFAULT_TIMESTEPS),
-        ),
+        option("Number of timesteps T.", shown=str(_DEFAULT_TIMESTEPS), min=1, max=MAX_TIMESTEPS),
     ] = None,
     max_period: Annotated[
         float | None,
-        typer.Option(
-            help="Ratio of the longest wavelength to the shortest.",
-            show_default=f"{_DEFAULT_MAX_PERIOD:g}",
+        option(
+            "Ratio of the longest wavelength to the shortest.", shown=f"{_DEFAULT_MAX_PERIOD:g}"
         ),
     ] = None,
     timestep: TimestepOption = None,
     model: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Model file, run folder, or name of a run in runs/: also show what it learned. "
+            "Width and T are then the model's.",
+            None,
             "--model",
             "-m",
-            help="Model file, run folder, or name of a run in runs/: also show what it learned. "
-            "Width and T are then the model's.",
-            show_default=False,
+            shown=False,
         ),
     ] = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="PNG to write.", rich_help_panel=OUTPUT_PANEL),
-    ] = Path("embedding.png"),
+    output: Annotated[Path, option("PNG to write.", OUTPUT_PANEL, "--output", "-o")] = Path(
+        "embedding.png"
+    ),
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     as_csv: Annotated[
         bool,
-        typer.Option(
-            "--csv",
-            help="Print the embeddings as CSV: those of --timestep, or all.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        option("Print the embeddings as CSV: those of --timestep, or all.", OUTPUT_PANEL, "--csv"),
     ] = False,
 ) -> None:
     """Draw the sinusoidal embedding that tells a network the timestep.

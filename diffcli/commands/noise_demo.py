@@ -17,6 +17,7 @@ from diffcli.commands.options import (
     Timesteps,
     check_output,
     chosen_timesteps,
+    option,
     output_path,
 )
 from diffcli.core.config import MAX_TIMESTEPS
@@ -38,66 +39,60 @@ def noise_demo(
     image: Annotated[Path, typer.Argument(help="Picture to add noise to.", show_default=False)],
     timestep: TimestepOption = None,
     size: Annotated[
-        int, typer.Option(min=1, max=4096, help="Longest side; larger pictures are reduced.")
+        int, option("Longest side; larger pictures are reduced.", min=1, max=4096)
     ] = 256,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, option("Seed of the noise.", min=0, max=MAX_SEED)] = 0,
     schedule: Annotated[
         str | None,
-        typer.Option(
-            help="Noise schedule: linear, scaled-linear, cosine, rectified-flow, or several "
+        option(
+            "Noise schedule: linear, scaled-linear, cosine, rectified-flow, or several "
             "separated by commas.",
-            show_default="linear, or that of --model",
-            rich_help_panel=_SCHEDULE_PANEL,
+            _SCHEDULE_PANEL,
+            shown="linear, or that of --model",
         ),
     ] = None,
     timesteps: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Number of timesteps T.",
+            _SCHEDULE_PANEL,
+            shown=f"{_DEFAULT_TIMESTEPS}, or that of --model",
             min=1,
             max=MAX_TIMESTEPS,
-            help="Number of timesteps T.",
-            show_default=f"{_DEFAULT_TIMESTEPS}, or that of --model",
-            rich_help_panel=_SCHEDULE_PANEL,
         ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Model file, run folder, or name of a run in runs/: estimates the picture from the "
+            "noisy one. The picture is resized to fit the model.",
+            _REVERSE_PANEL,
             "--model",
             "-m",
-            help="Model file, run folder, or name of a run in runs/: estimates the picture from "
-            "the noisy one. The picture is resized to fit the model.",
-            show_default="newest run, else the shipped digits, if the picture fits",
-            rich_help_panel=_REVERSE_PANEL,
+            shown="newest run, else the shipped digits, if the picture fits",
         ),
     ] = None,
     denoise: Annotated[
         bool,
-        typer.Option(
+        option(
+            "Also denoise the picture in many steps from each timestep.",
+            _REVERSE_PANEL,
             "--denoise",
-            help="Also denoise the picture in many steps from each timestep.",
-            rich_help_panel=_REVERSE_PANEL,
         ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "PNG to write, or GIF for an animation.",
+            OUTPUT_PANEL,
             "--output",
             "-o",
-            help="PNG to write, or GIF for an animation.",
-            show_default="noise.png, or noise.gif with --frames",
-            rich_help_panel=OUTPUT_PANEL,
+            shown="noise.png, or noise.gif with --frames",
         ),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(
-            min=2,
-            max=1000,
-            help="Frames of the GIF.",
-            show_default=str(_DEFAULT_FRAMES),
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        option("Frames of the GIF.", OUTPUT_PANEL, shown=str(_DEFAULT_FRAMES), min=2, max=1000),
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,

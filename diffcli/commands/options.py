@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -96,68 +96,64 @@ def chosen_timesteps(given: list[Timesteps], num_timesteps: int) -> list[int]:
     return timesteps
 
 
+def option(
+    text: str, panel: str | None = None, *names: str, shown: str | bool = True, **more: Any
+) -> Any:
+    """Declare an option.
+
+    Args:
+        text: its help.
+        panel: the part of the help that it stands in.
+        names: on the command line, if not that of the parameter.
+        shown: what the help shows as its default, if not the value.
+        more: see ``typer.Option``.
+    """
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=shown, **more)
+
+
 ModelOption = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "Model file, run folder, or name of a run.",
+        MODEL_PANEL,
         "--model",
         "-m",
-        help="Model file, run folder, or name of a run.",
-        show_default="newest run, else digits",
-        rich_help_panel=MODEL_PANEL,
+        shown="newest run, else digits",
     ),
 ]
-DeviceOption = Annotated[
-    str,
-    typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL_PANEL),
-]
+DeviceOption = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", MODEL_PANEL)]
 SamplerOption = Annotated[
     SamplerName | None,
-    typer.Option(
+    option(
+        "Sampler: ddpm, ddim, dpmpp or dpmpp-sde.",
+        SAMPLING_PANEL,
+        shown="the model's",
         metavar="<name>",
-        help="Sampler: ddpm, ddim, dpmpp or dpmpp-sde.",
-        show_default="the model's",
-        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Number of sampling steps, up to T.",
-        show_default="the model's",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
+    int | None, option("Number of sampling steps, up to T.", SAMPLING_PANEL, shown="the model's")
 ]
 GuidanceOption = Annotated[
     float | None,
-    typer.Option(
-        help="Guidance scale: 1 is none, 0 ignores the label.",
-        show_default="the model's",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
+    option("Guidance scale: 1 is none, 0 ignores the label.", SAMPLING_PANEL, shown="the model's"),
 ]
 TimestepOption = Annotated[
     list[Timesteps] | None,
-    typer.Option(
+    option(
+        "Timesteps to show: 150 or 0,50,150. May be repeated.",
+        None,
         "--timestep",
         "-t",
         "--t",
+        shown=False,
         parser=parse_timesteps,
         metavar="<timesteps>",
-        help="Timesteps to show: 150 or 0,50,150. May be repeated.",
-        show_default=False,
     ),
 ]
-ForceOption = Annotated[
-    bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=OUTPUT_PANEL)
-]
-QuietOption = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT_PANEL),
-]
-JsonOption = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT_PANEL),
-]
+ForceOption = Annotated[bool, option("Overwrite existing files.", OUTPUT_PANEL, "--force")]
+QuietOption = Annotated[bool, option("Print errors only.", OUTPUT_PANEL, "--quiet", "-q")]
+JsonOption = Annotated[bool, option("Print one JSON object.", OUTPUT_PANEL, "--json")]
 
 
 def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:

@@ -29,6 +29,7 @@ from diffcli.commands.options import (
     SamplerOption,
     StepsOption,
     check_output,
+    option,
     output_path,
     parse_interval,
 )
@@ -56,33 +57,23 @@ _MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, 
 def sample(
     label: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Labels to draw: names, numbers, ranges (0-4,7) or all.",
+            None,
             "--label",
             "-l",
-            help="Labels to draw: names, numbers, ranges (0-4,7) or all.",
-            show_default="all",
+            shown="all",
         ),
     ] = None,
     num: Annotated[
         int | None,
-        typer.Option(
-            "--num",
-            "-n",
-            "--n",
-            help="Pictures per label.",
-            show_default="8; strip, sheet: 1",
-        ),
+        option("Pictures per label.", None, "--num", "-n", "--n", shown="8; strip, sheet: 1"),
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed of the first picture, one more for each next.",
-            show_default="random",
-        ),
+        int | None, option("Seed of the first picture, one more for each next.", shown="random")
     ] = None,
     picture: Annotated[
-        Path | None,
-        typer.Option("--from", help="Picture to draw again; other options change it."),
+        Path | None, option("Picture to draw again; other options change it.", None, "--from")
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -91,86 +82,71 @@ def sample(
     guidance: GuidanceOption = None,
     guidance_interval: Annotated[
         Interval | None,
-        typer.Option(
+        option(
+            "Timesteps to guide at, like 50-250.",
+            SAMPLING_PANEL,
+            shown="the model's",
             parser=parse_interval,
             metavar="<first-last>",
-            help="Timesteps to guide at, like 50-250.",
-            show_default="the model's",
-            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,
     variance: Annotated[
         Variance | None,
-        typer.Option(
+        option(
+            "Variance of ddpm: beta or beta-tilde.",
+            SAMPLING_PANEL,
+            shown="the model's",
             metavar="<name>",
-            help="Variance of ddpm: beta or beta-tilde.",
-            show_default="the model's",
-            rich_help_panel=SAMPLING_PANEL,
         ),
     ] = None,
     init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Picture to start from instead of noise.", rich_help_panel=SAMPLING_PANEL
-        ),
+        Path | None, option("Picture to start from instead of noise.", SAMPLING_PANEL)
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(
-            help="How much to change the --init picture, 0 to 1.",
-            show_default=f"{_DEFAULT_STRENGTH}",
-            rich_help_panel=SAMPLING_PANEL,
+        option(
+            "How much to change the --init picture, 0 to 1.",
+            SAMPLING_PANEL,
+            shown=f"{_DEFAULT_STRENGTH}",
         ),
     ] = None,
     strip: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Draw the pictures after each step, and estimates of x0.",
+            _LAYOUT_PANEL,
             "--strip/--no-strip",
-            help="Draw the pictures after each step, and estimates of x0.",
-            rich_help_panel=_LAYOUT_PANEL,
-            show_default=False,
+            shown=False,
         ),
     ] = None,
     sheet: Annotated[
         str | None,
-        typer.Option(
-            help="Rows that compare settings: guidance=0,1,2 or steps=2,4,8.",
-            rich_help_panel=_LAYOUT_PANEL,
-        ),
+        option("Rows that compare settings: guidance=0,1,2 or steps=2,4,8.", _LAYOUT_PANEL),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "File: .png, .npz, .gif, .webp, .apng; pattern; or -.",
+            OUTPUT_PANEL,
             "--output",
             "-o",
-            help="File: .png, .npz, .gif, .webp, .apng; pattern; or -.",
-            show_default="grid.png",
-            rich_help_panel=OUTPUT_PANEL,
+            shown="grid.png",
         ),
     ] = None,
     out_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for single pictures, one sub-folder per class.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        Path | None, option("Folder for single pictures, one sub-folder per class.", OUTPUT_PANEL)
     ] = None,
     force: ForceOption = False,
     metadata: Annotated[
-        bool,
-        typer.Option(
-            "--metadata/--no-metadata",
-            help="Write the settings into pictures.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        bool, option("Write the settings into pictures.", OUTPUT_PANEL, "--metadata/--no-metadata")
     ] = True,
     show: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Show the picture in the terminal.",
+            OUTPUT_PANEL,
             "--preview/--no-preview",
-            help="Show the picture in the terminal.",
-            show_default="on a terminal",
-            rich_help_panel=OUTPUT_PANEL,
+            shown="on a terminal",
         ),
     ] = None,
     quiet: QuietOption = False,

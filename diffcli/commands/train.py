@@ -24,6 +24,7 @@ from diffcli.commands.options import (
     JsonOption,
     QuietOption,
     Size,
+    option,
     parse_duration,
     parse_size,
 )
@@ -58,125 +59,75 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run from where it was saved.")
+        bool, option("Go on with a run from where it was saved.", None, "--resume")
     ] = False,
     name: Annotated[
-        str | None,
-        typer.Option(help="Name of the run's folder in runs/.", show_default="date and time"),
+        str | None, option("Name of the run's folder in runs/.", shown="date and time")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
+    force: Annotated[bool, option("Replace a run of that name.", None, "--force")] = False,
     epochs: Annotated[
-        float | None,
-        typer.Option(
-            help="Limit in passes over the data.",
-            show_default="10, if no limit",
-            rich_help_panel=_END,
-        ),
+        float | None, option("Limit in passes over the data.", _END, shown="10, if no limit")
     ] = None,
     max_steps: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="<int>", help="Limit in steps.", rich_help_panel=_END),
+        int | None, option("Limit in steps.", _END, min=1, metavar="<int>")
     ] = None,
     max_time: Annotated[
         float | None,
-        typer.Option(
-            parser=parse_duration,
-            metavar="<duration>",
-            help="Limit in time: 90s, 10m, 1.5h.",
-            rich_help_panel=_END,
-        ),
+        option("Limit in time: 90s, 10m, 1.5h.", _END, parser=parse_duration, metavar="<duration>"),
     ] = None,
     data: Annotated[
         str,
-        typer.Option(
-            help="Data set: mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, "
-            "cifar10, a folder of class folders, or an IDX file.",
-            rich_help_panel=_DATA,
+        option(
+            "Data set: mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced, cifar10, a "
+            "folder of class folders, or an IDX file.",
+            _DATA,
         ),
     ] = "mnist",
     image_size: Annotated[
         Size | None,
-        typer.Option(
+        option(
+            "Size to resize pictures to: 32, or 48x32.",
+            _DATA,
+            shown="their own",
             parser=parse_size,
             metavar="<size>",
-            help="Size to resize pictures to: 32, or 48x32.",
-            show_default="their own",
-            rich_help_panel=_DATA,
         ),
     ] = None,
-    flip: Annotated[
-        bool,
-        typer.Option("--flip", help="Mirror half of the pictures.", rich_help_panel=_DATA),
-    ] = False,
+    flip: Annotated[bool, option("Mirror half of the pictures.", _DATA, "--flip")] = False,
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for downloads.",
-            envvar="DIFFCLI_DATA_DIR",
-            show_default="cache folder",
-            rich_help_panel=_DATA,
-        ),
+        option("Folder for downloads.", _DATA, shown="cache folder", envvar="DIFFCLI_DATA_DIR"),
     ] = None,
     recipe: Annotated[
         RecipeName,
-        typer.Option(
-            metavar="<name>",
-            help="Recipe: fast, or ddpm (classic: T = 300, linear betas).",
-            rich_help_panel=_TRAINING,
+        option(
+            "Recipe: fast, or ddpm (classic: T = 300, linear betas).", _TRAINING, metavar="<name>"
         ),
     ] = "fast",
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="<int>",
-            help="Pictures per step.",
-            show_default="the recipe's",
-            rich_help_panel=_TRAINING,
-        ),
+        option("Pictures per step.", _TRAINING, shown="the recipe's", min=1, metavar="<int>"),
     ] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate.", show_default="the recipe's", rich_help_panel=_TRAINING
-        ),
+        float | None, option("Peak learning rate.", _TRAINING, shown="the recipe's")
     ] = None,
     seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=MAX_SEED,
-            metavar="<int>",
-            help="Seed of all random choices.",
-            rich_help_panel=_TRAINING,
-        ),
+        int, option("Seed of all random choices.", _TRAINING, min=0, max=MAX_SEED, metavar="<int>")
     ] = 0,
-    device: Annotated[
-        str,
-        typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=_TRAINING),
-    ] = "auto",
+    device: Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", _TRAINING)] = "auto",
     compile: Annotated[  # noqa: A002 - the name of the option
         bool,
-        typer.Option(
-            "--compile",
-            help="Compile the network: up to a minute, then faster steps.",
-            rich_help_panel=_TRAINING,
-        ),
+        option("Compile the network: up to a minute, then faster steps.", _TRAINING, "--compile"),
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the plan and stop before training.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        bool, option("Print the plan and stop before training.", OUTPUT_PANEL, "--dry-run")
     ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model and save it in runs/, with samples, metrics and a loss chart."""
-    found = {option: context.get_parameter_source(option) for option in context.params}
-    sources = {option: source.name.lower() for option, source in found.items() if source}
+    found = {name: context.get_parameter_source(name) for name in context.params}
+    sources = {name: source.name.lower() for name, source in found.items() if source}
     limits = {"epochs": epochs, "max_steps": max_steps, "max_seconds": max_time}
     if not any(limits.values()) and not resume:
         limits["epochs"] = _DEFAULT_EPOCHS
@@ -251,15 +202,15 @@ def _resumed(
     """The folder and the configuration of a run, with other limits if some are given."""
     from diffcli.training.run_folder import find_run
 
-    for option in _FIXED:
-        if sources.get(option) == "commandline":
-            flag = option.replace("_", "-")
+    for fixed in _FIXED:
+        if sources.get(fixed) == "commandline":
+            flag = fixed.replace("_", "-")
             raise UsageError(f"a resumed run keeps its --{flag}; leave it out, or start a new run")
     folder = find_run(run)
     config = folder.config()
-    given = [option for option in ("epochs", "max_steps", "max_time", "compile")
-             if sources.get(option) == "commandline"]  # fmt: skip
-    sources.update({option: "file" for option in sources if option not in given})
+    changeable = ("epochs", "max_steps", "max_time", "compile")
+    given = [name for name in changeable if sources.get(name) == "commandline"]
+    sources.update({name: "file" for name in sources if name not in given})
     if any(limits.values()):
         steps = limits["max_steps"]
         config = replace(

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from diffcli.commands.console import HalfBlocks, say
 from diffcli.commands.options import (
     MAX_SEED,
@@ -12,6 +10,7 @@ from diffcli.commands.options import (
     ModelOption,
     SamplerOption,
     StepsOption,
+    option,
 )
 from diffcli.errors import UsageError
 
@@ -25,19 +24,15 @@ if TYPE_CHECKING:
 def watch(
     label: Annotated[
         str | None,
-        typer.Option(
-            "--label",
-            "-l",
-            help="Label to draw: a name or a number.",
-            show_default="chosen by the seed",
+        option(
+            "Label to draw: a name or a number.", None, "--label", "-l", shown="chosen by the seed"
         ),
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=MAX_SEED, help="Seed of the picture.", show_default="random"),
+        int | None, option("Seed of the picture.", shown="random", min=0, max=MAX_SEED)
     ] = None,
     fps: Annotated[
-        float, typer.Option(min=0.1, max=120, help="Maximum number of steps shown per second.")
+        float, option("Maximum number of steps shown per second.", min=0.1, max=120)
     ] = 8.0,
     model: ModelOption = None,
     device: DeviceOption = "auto",
