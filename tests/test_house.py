@@ -61,7 +61,7 @@ def test_rooms_know_only_those_below_them(module: Path) -> None:
     if room(module) == "__init__":
         return
     known = {name.split(".")[1] for name in imports(module) if name.startswith("diffcli.")}
-    known -= {"__version__"}
+    known -= {"__version__"} if room(module) == "commands" else set()
     assert known <= set(ROOMS[: ROOMS.index(room(module)) + 1])
 
 

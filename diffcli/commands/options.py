@@ -2,16 +2,21 @@
 
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from diffcli.core.config import SamplerName
 from diffcli.errors import UsageError
+from diffcli.files.naming import check_pattern, unused_path
+from diffcli.sampling.request import Sheet
 
 MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
 MAX_SEED = 2**32 - 1
+ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
+"""Pillow's formats of animations, by suffix."""
 
 ADVICE = {
     "data": "choose the data set with --data",
@@ -81,6 +86,18 @@ def parse_timesteps(text: str) -> Timesteps:
     if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
         raise typer.BadParameter(f"{text!r} is no timestep; write it like 150 or 0,50,150")
     return Timesteps(map(int, parts))
+
+
+def parse_sheet(text: str) -> Sheet:
+    """The values in ``guidance=0,1,2,4`` or ``steps=2,4,8``."""
+    match = re.fullmatch(r"(guidance|steps)=(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} must be like guidance=0,1,2,4 or steps=2,4,8,50")
+    values = tuple(float(value) for value in match[2].split(","))
+    try:
+        return Sheet("steps" if match[1] == "steps" else "guidance", values)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}") from error
 
 
 def chosen_timesteps(given: list[Timesteps], num_timesteps: int) -> list[int]:
@@ -173,11 +190,56 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:
 
 def output_path(wanted: Path, force: bool) -> Path:
     """Where to write: ``wanted``, or a free name if that exists.  Its folder is made."""
-    from diffcli.files.naming import unused_path
-
     wanted.parent.mkdir(parents=True, exist_ok=True)
     path = wanted if force else unused_path(wanted)
     if path != wanted:
         message = f"{wanted} exists; writing {path} instead (--force overwrites)"
         print(message, file=sys.stderr, flush=True)
     return path
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where drawn pictures go.
+
+    Args:
+        form: one still picture in a file or on stdout, an animation, an npz, or one file per
+            picture.
+        path: of the file; for ``files``, the pattern of the paths.
+        folder: of single pictures, if they go to a folder per class.
+    """
+
+    form: Literal["picture", "stdout", "animation", "arrays", "files"]
+    path: Path
+    folder: Path | None = None
+
+
+def parse_target(output: str | None, out_dir: Path | None) -> Target:
+    """The target of ``--output`` or ``--out-dir``.
+
+    Raises:
+        UsageError: if nothing can be written there.
+    """
+    if out_dir is not None:
+        if output is not None:
+            raise UsageError("--output and --out-dir are two targets; choose one")
+        if out_dir.exists() and not out_dir.is_dir():
+            raise UsageError(f"--out-dir {out_dir} is a file; name a folder")
+        literal = str(out_dir).replace("{", "{{").replace("}", "}}")
+        return Target("files", Path(literal, "{label}", "{seed}.png"), out_dir)
+    name = "grid.png" if output is None else output
+    path = Path(name)
+    if name == "-":
+        if sys.stdout.isatty():
+            raise UsageError("-o - writes the bytes of a PNG, and stdout is a terminal; pipe them")
+        return Target("stdout", path)
+    check_output(path, (".png", ".npz", *ANIMATED))
+    if "{" in name:
+        if path.suffix.lower() != ".png":
+            raise UsageError(f"the output {name} is one file per picture, which must be .png")
+        check_pattern(name)
+        return Target("files", path)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return Target("arrays", path)
+    return Target("animation" if suffix in ANIMATED else "picture", path)

@@ -1,11 +1,10 @@
 """``diffcli sample``: draw pictures with a trained model."""
 
 import json
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +16,7 @@ from diffcli.commands.console import (
     say,
 )
 from diffcli.commands.options import (
+    ANIMATED,
     OUTPUT_PANEL,
     SAMPLING_PANEL,
     DeviceOption,
@@ -28,29 +28,26 @@ from diffcli.commands.options import (
     QuietOption,
     SamplerOption,
     StepsOption,
-    check_output,
+    Target,
     option,
     output_path,
     parse_interval,
+    parse_sheet,
+    parse_target,
 )
 from diffcli.core.config import Variance
 from diffcli.errors import UsageError
-from diffcli.files.naming import check_pattern
+from diffcli.sampling.request import SampleRequest, Sheet
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
-    from diffcli.core.samplers import Step
     from diffcli.sampling.model import Model
     from diffcli.sampling.outputs import Output
     from diffcli.sampling.provenance import Layout, Provenance
-    from diffcli.sampling.request import SampleRequest, Sheet
 
 _LAYOUT_PANEL = "Layout"
 _DEFAULT_STRENGTH = 0.6
-_ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
-_SUFFIXES = (".png", ".npz", *_ANIMATED)
 _MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
 
 
@@ -120,8 +117,13 @@ def sample(
         ),
     ] = None,
     sheet: Annotated[
-        str | None,
-        option("Rows that compare settings: guidance=0,1,2 or steps=2,4,8.", _LAYOUT_PANEL),
+        Sheet | None,
+        option(
+            "Rows that compare settings: guidance=0,1,2 or steps=2,4,8.",
+            _LAYOUT_PANEL,
+            parser=parse_sheet,
+            metavar="<values>",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -155,7 +157,7 @@ def sample(
     """Draw pictures of labels, as a grid with one row per label."""
     if strip and sheet:
         raise UsageError("--strip and --sheet are two layouts; choose one")
-    target = _parse_target(output, out_dir)
+    target = parse_target(output, out_dir)
     _check_target(target, bool(strip or sheet), as_json)
 
     from diffcli.device import open_device
@@ -180,32 +182,31 @@ def sample(
             f"warning: {picture} was drawn with another model, {before.model.file} "
             f"({before.model.sha256[:10]}); this one is {path} ({identity.sha256[:10]})"
         )
-    rows = _parse_sheet(sheet) if sheet else None
-    if before and target.form in ("picture", "stdout") and strip is None and not sheet:
-        strip, rows = before.layout == "strip", before.sheet
+    if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
+        strip, sheet = before.layout == "strip", before.sheet
     settings = drawer.settings(
         sampler,
         steps,
         # All rows of a sheet are guided as one scale is, and not in the model's interval only.
-        rows.values[0] if rows and rows.varied == "guidance" else guidance,
+        sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
         before.request.settings if before else None,
     )
     old = before.request if before else None
     if num is None:
-        num = old.per_label if old else 1 if strip or rows else 8
+        num = old.per_label if old else 1 if strip or sheet else 8
     if seed is None and old:
         seed = old.seed
     strength = _strength(init, strength, old, picture)
     request = drawer.request(
         label or (old.labels if old else ["all"]), num, seed, settings, strength
     )
-    layout = _layout(target, request, bool(strip), rows)
-    for _, row in rows.rows(request) if rows else ():
+    layout = _layout(target, request, bool(strip), sheet)
+    for _, row in sheet.rows(request) if sheet else ():
         drawer.check(row.settings)
     names = tuple(drawer.class_names[number] for number in request.labels)
-    provenance = Provenance(identity, names, request, layout, rows)
+    provenance = Provenance(identity, names, request, layout, sheet)
     start = _read_init(init, drawer) if init else None
     if not quiet:
         say(f"model: {path}")
@@ -229,7 +230,7 @@ def sample(
 
 
 def _strength(
-    init: Path | None, strength: float | None, old: "SampleRequest | None", picture: Path | None
+    init: Path | None, strength: float | None, old: SampleRequest | None, picture: Path | None
 ) -> float | None:
     if init is None and old and old.strength is not None:
         raise UsageError(f"{picture} was drawn from another picture; name that one with --init")
@@ -240,48 +241,6 @@ def _strength(
     return (old.strength if old else None) or _DEFAULT_STRENGTH
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where the pictures go.
-
-    Args:
-        form: one still picture in a file or on stdout, an animation, an npz, or one file per
-            picture.
-        path: of the file; for ``files``, the pattern of the paths.
-        folder: of single pictures, if they go to a folder per class.
-    """
-
-    form: Literal["picture", "stdout", "animation", "arrays", "files"]
-    path: Path
-    folder: Path | None = None
-
-
-def _parse_target(output: str | None, out_dir: Path | None) -> Target:
-    if out_dir is not None:
-        if output is not None:
-            raise UsageError("--output and --out-dir are two targets; choose one")
-        if out_dir.exists() and not out_dir.is_dir():
-            raise UsageError(f"--out-dir {out_dir} is a file; name a folder")
-        literal = str(out_dir).replace("{", "{{").replace("}", "}}")
-        return Target("files", Path(literal, "{label}", "{seed}.png"), out_dir)
-    name = "grid.png" if output is None else output
-    path = Path(name)
-    if name == "-":
-        if sys.stdout.isatty():
-            raise UsageError("-o - writes the bytes of a PNG, and stdout is a terminal; pipe them")
-        return Target("stdout", path)
-    check_output(path, _SUFFIXES)
-    if "{" in name:
-        if path.suffix.lower() != ".png":
-            raise UsageError(f"the output {name} is one file per picture, which must be .png")
-        check_pattern(name)
-        return Target("files", path)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return Target("arrays", path)
-    return Target("animation" if suffix in _ANIMATED else "picture", path)
-
-
 def _check_target(target: Target, still: bool, as_json: bool) -> None:
     if still and target.form not in ("picture", "stdout"):
         raise UsageError("--strip and --sheet make one PNG; change --output")
@@ -289,22 +248,7 @@ def _check_target(target: Target, still: bool, as_json: bool) -> None:
         raise UsageError("--json and -o - both write to stdout; choose one")
 
 
-def _parse_sheet(text: str) -> "Sheet":
-    from diffcli.sampling.request import Sheet
-
-    match = re.fullmatch(r"(guidance|steps)=(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
-    if not match:
-        raise UsageError(f"--sheet {text!r} must be like guidance=0,1,2,4 or steps=2,4,8,50")
-    values = tuple(float(value) for value in match[2].split(","))
-    try:
-        return Sheet("steps" if match[1] == "steps" else "guidance", values)
-    except ValueError as error:
-        raise UsageError(f"--sheet {text}: {error}") from error
-
-
-def _layout(
-    target: Target, request: "SampleRequest", strip: bool, rows: "Sheet | None"
-) -> "Layout":
+def _layout(target: Target, request: SampleRequest, strip: bool, sheet: Sheet | None) -> "Layout":
     layout: Layout = "grid"
     if target.form in ("arrays", "files") or len(request) == 1:
         layout = "picture"
@@ -312,7 +256,7 @@ def _layout(
         layout = "animation"
     elif strip:
         layout = "strip"
-    elif rows:
+    elif sheet:
         layout = "sheet"
     most = _MAX_PICTURES[layout]
     if len(request) > most:
@@ -358,27 +302,34 @@ class Drawing:
 
     def write(self, target: Target, show: bool | None) -> list[Path]:
         """Draw and write; returns the paths."""
-        from diffcli.files.pictures import encode_png
-        from diffcli.files.writing import write_atomically
-
         if target.form == "files":
             return self._write_files(target)
         if target.form == "arrays":
             return self._write_arrays(target)
-        embedded = self.provenance.embedded() if self.metadata else None
-        picture = None
-        if target.form == "animation":
-            from diffcli.figures.grid import animation
+        from diffcli.figures.drawing import draw_animation, draw_still
+        from diffcli.files.pictures import encode_png
+        from diffcli.files.writing import write_atomically
 
-            kind = _ANIMATED[target.path.suffix.lower()]
-            content = animation(self._trace(), self._columns, kind, embedded)
+        request, embedded = self.provenance.request, None
+        if self.metadata:
+            embedded = self.provenance.embedded()
+        picture = content = None
+        if target.form == "animation":
+            kind = ANIMATED[target.path.suffix.lower()]
+            content = draw_animation(
+                self.model, request, self.init, kind, embedded, self.interruption
+            )
         else:
-            picture = self._compose()
-            content = encode_png(picture, embedded)
+            picture = draw_still(
+                self.model, self.provenance, self.init, self._draw, self.interruption
+            )
+            content = encode_png(picture, embedded) if picture else None
+        if content is None:
+            return []
+        paths = []
         if target.form == "stdout":
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
-            paths = []
         else:
             path = output_path(target.path, self.force)
             write_atomically(path, content)
@@ -387,55 +338,12 @@ class Drawing:
             preview(picture)
         return paths
 
-    @property
-    def _columns(self) -> int:
-        from diffcli.figures.grid import grid_columns
-
-        request = self.provenance.request
-        return grid_columns(len(request.labels), request.per_label)
-
-    def _compose(self) -> "Image":
-        """One still picture."""
-        from diffcli.figures import grid
-
-        request, sheet = self.provenance.request, self.provenance.sheet
-        if self.provenance.layout == "strip":
-            return grid.strip(self._trace())
-        if sheet:
-            captions, rows = [], []
-            for caption, row in sheet.rows(request):
-                captions.append(caption)
-                rows.append(self._draw_all(row))
-                if self.interruption():
-                    raise typer.Exit(self.interruption.exit_code)
-            return grid.sheet(rows, captions)
-        return grid.grid(self._draw_all(request), self._columns)
-
-    def _trace(self) -> "list[Step]":
-        """All steps of all pictures; after an interruption there is nothing to write."""
-        steps = []
-        for step in self.model.trace(self.provenance.request, self.init):
-            steps.append(step)
-            if self.interruption():
-                raise typer.Exit(self.interruption.exit_code)
-        return steps
-
-    def _draw_all(self, request: "SampleRequest") -> "Tensor":
-        """The pictures of a request, or those that are finished after an interruption."""
-        from diffcli.sampling.outputs import PictureArray
-
-        array = PictureArray(request, self.model.description.architecture.image_shape)
-        self._draw_into(array)
-        if not array.count:
-            raise typer.Exit(self.interruption.exit_code)
-        return array.pixels
-
     def _write_arrays(self, target: Target) -> list[Path]:
         from diffcli.sampling.outputs import PictureArray
 
         shape = self.model.description.architecture.image_shape
         array = PictureArray(self.provenance.request, shape)
-        self._draw_into(array)
+        self._draw(array)
         if not array.count:
             return []
         path = output_path(target.path, self.force)
@@ -454,7 +362,7 @@ class Drawing:
             self.provenance if self.metadata else None,
             paths.append if target.folder else lambda path: paths.append(self._report(path)),
         )
-        self._draw_into(files)
+        self._draw(files)
         if files.renamed:
             say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
         if target.folder and paths:
@@ -466,7 +374,7 @@ class Drawing:
             print(path)
         return path
 
-    def _draw_into(self, output: "Output") -> None:
+    def _draw(self, output: "Output") -> None:
         """Draw all pictures of an output's request, or until an interruption."""
         total = len(output.request)
         several = total > self.model.batch_size(output.request.settings)

@@ -1,12 +1,12 @@
 """Where a picture comes from: all that is needed to draw it again, kept as its metadata."""
 
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from diffcli import __version__
 from diffcli.core.config import PredictionType, ScheduleConfig
 from diffcli.core.samplers import SAMPLERS
 from diffcli.errors import DiffcliError
@@ -66,7 +66,7 @@ class Provenance:
     request: SampleRequest
     layout: Layout
     sheet: Sheet | None = None
-    diffcli: str = __version__
+    diffcli: str = version("diffcli")
     torch: str = torch.__version__
     schema_version: int = SCHEMA_VERSION
 

@@ -1,0 +1,84 @@
+"""Requests drawn with a model and put together: one picture or one animation."""
+
+from collections.abc import Callable
+
+from PIL import Image
+from torch import Tensor
+
+from diffcli.core.samplers import Step
+from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip
+from diffcli.files.embedded import Embedded
+from diffcli.sampling.model import Model
+from diffcli.sampling.outputs import Output, PictureArray
+from diffcli.sampling.provenance import Provenance
+from diffcli.sampling.request import SampleRequest
+
+Draw = Callable[[Output], None]
+"""Draws the pictures of an output's request into it, or some if it is interrupted."""
+
+
+def draw_still(
+    model: Model,
+    provenance: Provenance,
+    init: Tensor | None,
+    draw: Draw,
+    interrupted: Callable[[], bool],
+) -> Image.Image | None:
+    """One still picture: a single one, a grid, a strip or a contact sheet.
+
+    Args:
+        model: to draw with.
+        provenance: what to draw, and the layout.
+        init: the picture to start from.
+        draw: draws with this model and from this picture.
+        interrupted: called after every step; if true, drawing ends.
+
+    Returns:
+        The picture, of a grid what is finished; None if there is nothing to show.
+    """
+    request = provenance.request
+    if provenance.layout == "strip":
+        steps = _trace(model, request, init, interrupted)
+        return strip(steps) if steps else None
+    if provenance.sheet is None:
+        pixels = _draw_all(model, request, draw)
+        columns = grid_columns(len(request.labels), request.per_label)
+        return grid(pixels, columns) if len(pixels) else None
+    captions, rows = [], []
+    for caption, row in provenance.sheet.rows(request):
+        captions.append(caption)
+        rows.append(_draw_all(model, row, draw))
+        if interrupted():
+            return None
+    return sheet(rows, captions)
+
+
+def draw_animation(
+    model: Model,
+    request: SampleRequest,
+    init: Tensor | None,
+    kind: str,
+    embedded: Embedded | None,
+    interrupted: Callable[[], bool],
+) -> bytes | None:
+    """The steps of a request as an animation, see ``grid.animation``; None if interrupted."""
+    steps = _trace(model, request, init, interrupted)
+    columns = grid_columns(len(request.labels), request.per_label)
+    return animation(steps, columns, kind, embedded) if steps else None
+
+
+def _trace(
+    model: Model, request: SampleRequest, init: Tensor | None, interrupted: Callable[[], bool]
+) -> list[Step] | None:
+    steps = []
+    for step in model.trace(request, init):
+        steps.append(step)
+        if interrupted():
+            return None
+    return steps
+
+
+def _draw_all(model: Model, request: SampleRequest, draw: Draw) -> Tensor:
+    array = PictureArray(request, model.description.architecture.image_shape)
+    draw(array)
+    return array.pixels
