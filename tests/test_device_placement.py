@@ -16,9 +16,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
@@ -169,3 +169,30 @@ def test_features(features: FeatureNetwork, fake: FakeTensorMode) -> None:
     found = read_images(features, torch.zeros(10, 1, 8, 8).byte())
     assert found.features.shape == (10, 16)
     assert found.features.device == found.logits.device == torch.device("cpu")
+
+
+def test_the_latest_loss_is_read_only_when_the_device_has_computed_it(
+    fake: FakeTensorMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event:
+        def __init__(self, device: torch.device) -> None:
+            assert device == CUDA
+            self.ready = False
+            events.append(self)
+
+        def record(self) -> None:
+            pass
+
+        def query(self) -> bool:
+            return self.ready
+
+    events: list[Event] = []
+    monkeypatch.setattr(torch, "Event", Event)
+    latest = run._LatestLoss()
+    for _ in range(3):
+        latest.offer(torch.ones((), device=CUDA))
+    assert latest.value is None
+    assert len(events) == 1
+    events[0].ready = True
+    with pytest.raises(DataDependentOutputException):
+        latest.offer(torch.ones((), device=CUDA))

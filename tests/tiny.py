@@ -2,8 +2,8 @@
 
 import torch
 
-from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.core.denoiser import Denoiser
+from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.core.unet import ConditionalUNet
 from diffcli.files.checkpoint import ModelDescription
 

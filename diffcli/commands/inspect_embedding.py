@@ -20,13 +20,13 @@ from diffcli.commands.options import (
     option,
     output_path,
 )
-from diffcli.core.config import MAX_TIMESTEPS
+from diffcli.core.parameters import MAX_TIMESTEPS
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from diffcli.figures.embedding import Embedding, LearnedEmbedding
+    from diffcli.figures.embedding_data import Embedding, LearnedEmbedding
 
     Learned = Callable[[Sequence[int]], LearnedEmbedding]
     """Timesteps to the embeddings that a trained network gives them."""
@@ -78,7 +78,7 @@ def inspect_embedding(
     The figure has a heat map, curves, wavelengths, and the similarity of timesteps. With --json
     or --csv, numbers are printed and no figure is drawn.
     """
-    from diffcli.figures.embedding import Embedding
+    from diffcli.figures.embedding_data import Embedding
 
     if as_json and as_csv:
         raise UsageError("--json and --csv both write to stdout; choose one")
@@ -171,7 +171,7 @@ def _distance_table(embedding: "Embedding", chosen: list[int]) -> "Table":
     """Distances between the first chosen timesteps; the figure and --json have all."""
     from rich.table import Table
 
-    from diffcli.figures.embedding import distances
+    from diffcli.figures.embedding_data import distances
 
     shown = chosen[:_MAX_COLUMNS]
     between = distances(embedding.rows(shown))
@@ -187,7 +187,7 @@ def _numbers(
     embedding: "Embedding", chosen: list[int], learned: "Learned | None"
 ) -> dict[str, object]:
     """All numbers of the figure, for JSON."""
-    from diffcli.figures.embedding import distances
+    from diffcli.figures.embedding_data import distances
 
     timesteps = chosen or list(range(embedding.num_timesteps))
     rows = embedding.rows(timesteps)

@@ -20,7 +20,7 @@ from diffcli.commands.options import (
     option,
     output_path,
 )
-from diffcli.core.config import MAX_TIMESTEPS
+from diffcli.core.parameters import MAX_TIMESTEPS
 from diffcli.errors import DiffcliError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from diffcli.core.denoiser import Denoiser
     from diffcli.core.schedule import NoiseSchedule
-    from diffcli.figures.noising import ForwardProcess, Noising
+    from diffcli.figures.noise_data import ForwardProcess, Noising
 
 _SCHEDULE_PANEL, _REVERSE_PANEL = "Schedule", "Reverse process"
 _DEFAULT_TIMESTEPS, _DEFAULT_FRAMES, _DEFAULT_COUNT = 300, 60, 5
@@ -114,8 +114,8 @@ def noise_demo(
             "name a .png"
         )
 
-    from diffcli.figures.noise import noise_figure
-    from diffcli.figures.noising import Noising
+    from diffcli.figures.noise_data import Noising
+    from diffcli.figures.noise_figure import noise_figure
     from diffcli.files.pictures import save_png
     from diffcli.files.reading import open_picture
 
@@ -189,7 +189,7 @@ def _schedules(
     names: str | None, timesteps: int | None, denoiser: "Denoiser | None"
 ) -> "dict[str, NoiseSchedule]":
     """The given schedules, else the network's, else the classic one."""
-    from diffcli.core.config import ScheduleConfig
+    from diffcli.core.parameters import ScheduleConfig
     from diffcli.core.schedule import SCHEDULES, NoiseSchedule
 
     if denoiser and names is None and timesteps is None:
@@ -207,7 +207,7 @@ def _schedules(
 def _write_gif(
     target: Path, noising: "Noising", schedules: "dict[str, NoiseSchedule]", count: int
 ) -> None:
-    from diffcli.figures.noise import animation
+    from diffcli.figures.noise_figure import animation
     from diffcli.files.pictures import encode_animation
     from diffcli.files.writing import write_atomically
 
@@ -241,7 +241,7 @@ def _print_tables(processes: "list[ForwardProcess]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from diffcli.figures.noise import remark
+    from diffcli.figures.noise_figure import remark
 
     console = Console(stderr=True, highlight=False)
     for process in processes:

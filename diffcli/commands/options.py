@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from diffcli.core.config import SamplerName
+from diffcli.core.parameters import SamplerName
 from diffcli.errors import UsageError
 from diffcli.files.naming import check_pattern, unused_path
 from diffcli.sampling.request import Sheet

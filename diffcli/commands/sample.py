@@ -35,7 +35,7 @@ from diffcli.commands.options import (
     parse_sheet,
     parse_target,
 )
-from diffcli.core.config import Variance
+from diffcli.core.parameters import Variance
 from diffcli.errors import UsageError
 from diffcli.sampling.request import SampleRequest, Sheet
 

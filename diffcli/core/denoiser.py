@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.config import PredictionType
+from diffcli.core.parameters import PredictionType
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser, Estimate
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.samplers import SAMPLERS, Step
 from diffcli.core.schedule import step_plan
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffcli.core.config import SamplerName, Variance
 from diffcli.core.denoiser import Estimate
+from diffcli.core.parameters import SamplerName, Variance
 from diffcli.core.schedule import NoiseSchedule
 
 Denoise = Callable[[Tensor, int], Estimate]

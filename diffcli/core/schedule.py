@@ -7,7 +7,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.config import ScheduleConfig, ScheduleName
+from diffcli.core.parameters import ScheduleConfig, ScheduleName
 
 # Nichol & Dhariwal 2021, section 3.2: the offset keeps the first betas from vanishing, the
 # maximum keeps the last one below 1, where the process would be singular.

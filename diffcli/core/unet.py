@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffcli.core.config import CHANNELS_PER_GROUP, UNetConfig
 from diffcli.core.embedding import SinusoidalPositionEmbedding
+from diffcli.core.parameters import CHANNELS_PER_GROUP, UNetConfig
 
 
 def _zero(layer: nn.Conv2d | nn.Linear) -> None:

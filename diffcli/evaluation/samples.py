@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.data.folder import load_folder
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError, UsageError

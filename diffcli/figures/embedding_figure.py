@@ -12,7 +12,7 @@ from diffcli.charts.colours import DIVERGING, MUTED, SEQUENTIAL, SERIES, SHADE, 
 from diffcli.charts.heat import colour_bar, heat_map, matrix, sampled
 from diffcli.charts.scales import Scale
 from diffcli.charts.text import LARGE, NORMAL, formula, line, paragraph
-from diffcli.figures.embedding import Array, Embedding, LearnedEmbedding, distances
+from diffcli.figures.embedding_data import Array, Embedding, LearnedEmbedding, distances
 
 _WIDTH, _GAP, _MARGIN = 1180, 28, 24
 _WIDE, _SQUARE, _GUTTER = 660, 430, 64

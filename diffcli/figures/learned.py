@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.embedding import SinusoidalPositionEmbedding
 from diffcli.core.unet import ConditionalUNet, ResidualBlock
-from diffcli.figures.embedding import Embedding, LearnedEmbedding
+from diffcli.figures.embedding_data import Embedding, LearnedEmbedding
 
 _TIMESTEPS_OF_EFFECTS = 50
 

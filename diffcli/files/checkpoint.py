@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.core.denoiser import Denoiser
+from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
 from diffcli.files.documents import decode

@@ -27,6 +27,8 @@ def inspect(path: Path) -> dict[str, Any]:
     found = {"file": str(path), "bytes": path.stat().st_size, "sha256": digest}
     if beginning in (_PNG, _GIF, _RIFF):
         return {"kind": "picture", **found, "metadata": read_document(path)}
+    if path.suffix != ".safetensors":
+        raise DiffcliError(f"{path} is neither a PNG, GIF or WebP nor a .safetensors file")
     document = read_metadata(path)
     return {"kind": "model", **found, "parameters": count_parameters(path), "metadata": document}
 

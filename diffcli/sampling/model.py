@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.core.config import SamplerName, SamplingSettings, Variance
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_pixels
 from diffcli.device import images_per_batch

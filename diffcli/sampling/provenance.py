@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from diffcli.core.config import PredictionType, ScheduleConfig
+from diffcli.core.parameters import PredictionType, ScheduleConfig
 from diffcli.core.samplers import SAMPLERS
 from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import ModelDescription, fingerprint

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 
 MAX_SEED = 2**32 - 1  # the CPU generator of torch uses no more bits
 MAX_PICTURES = 10**9

@@ -6,7 +6,7 @@ This module does not import torch.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diffcli.core.config import UNetConfig
+from diffcli.core.parameters import UNetConfig
 from diffcli.files.documents import decode
 from diffcli.training.recipe import RECIPES, Recipe
 

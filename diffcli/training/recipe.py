@@ -6,7 +6,7 @@ This module does not import torch.
 from dataclasses import dataclass
 from typing import Literal
 
-from diffcli.core.config import PredictionType, SamplingSettings, ScheduleConfig
+from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig
 from diffcli.training.timesteps import TimestepDensity
 
 RecipeName = Literal["fast", "ddpm"]

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplingSettings
 from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError, UsageError

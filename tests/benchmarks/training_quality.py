@@ -21,7 +21,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from diffcli.core.config import ScheduleConfig
+from diffcli.core.parameters import ScheduleConfig
 from diffcli.training.recipe import RECIPES
 from diffcli.training.timesteps import TimestepDensity
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffcli.charts.colours import DIVERGING, MARK
 from diffcli.core.embedding import SinusoidalPositionEmbedding
-from diffcli.figures.embedding import Embedding
+from diffcli.figures.embedding_data import Embedding
 from diffcli.files.checkpoint import load_model, save_model
 from tests import tiny
 from tests.conftest import Command

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from diffcli.charts.colours import FRAME, MARK
-from diffcli.core.config import ScheduleConfig, ScheduleName
 from diffcli.core.generate import ImageNoise
+from diffcli.core.parameters import ScheduleConfig, ScheduleName
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
-from diffcli.figures.noising import Noising
+from diffcli.figures.noise_data import Noising
 from diffcli.files.checkpoint import load_model, save_model
 from diffcli.files.pictures import from_pillow, to_pillow
 from tests import tiny

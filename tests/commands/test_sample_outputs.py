@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageChops
 from torchvision.datasets import ImageFolder
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.files.checkpoint import save_model
 from diffcli.sampling.provenance import read_provenance
 from tests import tiny

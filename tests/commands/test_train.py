@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range
 from diffcli.data.mnist import load_mnist

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.config import PredictionType, ScheduleConfig
 from diffcli.core.denoiser import PREDICTION_TYPES, Denoiser
+from diffcli.core.parameters import PredictionType, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
 from tests import tiny

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.config import SamplerName, SamplingSettings, Variance
 from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise, generate
+from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import SAMPLERS, Step, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.config import ScheduleConfig, Variance
 from diffcli.core.denoiser import Estimate
+from diffcli.core.parameters import ScheduleConfig, Variance
 from diffcli.core.samplers import Denoise, Step, StepPlan, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 

@@ -10,8 +10,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
-from diffcli.core.config import PredictionType, ScheduleConfig, Variance
 from diffcli.core.denoiser import Denoiser, Estimate
+from diffcli.core.parameters import PredictionType, ScheduleConfig, Variance
 from diffcli.core.samplers import ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from tests import tiny

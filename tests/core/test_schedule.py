@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcli.core.config import ScheduleConfig, ScheduleName
+from diffcli.core.parameters import ScheduleConfig, ScheduleName
 from diffcli.core.schedule import SCHEDULES, NoiseSchedule, step_pairs, step_plan
 
 CONFIGS = [

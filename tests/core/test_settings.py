@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.config import SamplingSettings
 from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplingSettings
 from tests import tiny
 
 DENOISER = tiny.denoiser()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.config import UNetConfig
+from diffcli.core.parameters import UNetConfig
 from diffcli.core.unet import ConditionalUNet
 from tests import tiny
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcli.core.config import ScheduleConfig
+from diffcli.core.parameters import ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.data.mnist import Split, load_mnist

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import load_model, read_description, save_model

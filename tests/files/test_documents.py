@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.core.config import ScheduleConfig, UNetConfig
+from diffcli.core.parameters import ScheduleConfig, UNetConfig
 from diffcli.files.documents import decode
 
 JSON = st.recursive(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diffcli
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
 from diffcli.sampling.model import Model

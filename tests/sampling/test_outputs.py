@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.sampling.outputs import PictureArray, PictureFiles
 from diffcli.sampling.request import SampleRequest
 

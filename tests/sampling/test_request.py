@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.core.config import SamplingSettings
+from diffcli.core.parameters import SamplingSettings
 from diffcli.sampling.request import MAX_SEED, SampleRequest, Sheet
 
 SETTINGS = SamplingSettings()

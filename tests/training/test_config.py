@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from diffcli.core.config import UNetConfig
+from diffcli.core.parameters import UNetConfig
 from diffcli.training.config import Budget, RunConfig
 from diffcli.training.recipe import RECIPES
 

@@ -77,3 +77,32 @@ def test_an_error_of_one_ends_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "neither a path nor one of" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+LEADER_FIRST = """
+import sys, time
+from pathlib import Path
+from diffcli.training.distributed import join_processes
+
+mark = Path(sys.argv[1])
+with join_processes() as distributed, distributed.leader_first():
+    if distributed.is_leader:
+        time.sleep(1)
+        mark.touch()
+    elif not mark.exists():
+        sys.exit("the leader was not first")
+"""
+
+
+def test_the_leader_downloads_first(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LEADER_FIRST)
+    command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    done = subprocess.run(
+        [sys.executable, *command, str(script), str(tmp_path / "mark")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr

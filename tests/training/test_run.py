@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffcli.core.config import SamplingSettings, UNetConfig
+from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.checkpoint import read_description

@@ -11,7 +11,7 @@ from diffcli.charts.colours import BARS, INK, MUTED, SERIES
 from diffcli.charts.scales import Scale
 from diffcli.charts.text import LARGE, NORMAL, SMALL, formula, line, paragraph
 from diffcli.core.schedule import NoiseSchedule
-from diffcli.figures.noising import (
+from diffcli.figures.noise_data import (
     HISTOGRAM_BINS,
     HISTOGRAM_RANGE,
     ForwardProcess,

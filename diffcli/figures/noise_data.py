@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.core.config import SamplingSettings
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import ImageNoise, generate
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.files.pictures import from_pillow, to_pillow
