@@ -142,6 +142,7 @@ def evaluate(
     from diffcli.data.sources import load_data
     from diffcli.device import open_device
     from diffcli.evaluation.judge import Judge
+    from diffcli.evaluation.network import check_count
     from diffcli.evaluation.provide import find_features
     from diffcli.evaluation.samples import draw_samples, load_samples
     from diffcli.evaluation.summary import Evaluation
@@ -165,13 +166,13 @@ def evaluate(
             where,
             display.stage("training a feature network"),
         )
+        check_count(len(read.images) if read else count, network.head.in_features, "samples")
         judge = Judge(network, dataset.train, dataset.held_out, seed, display.show_stage)
 
         def sets() -> "Iterator[PictureArrays]":
             if read:
                 yield read
             elif drawer and settings:
-                judge.require(count, "samples")
                 show = display.stage("drawing samples")
                 for first in range(seed, seed + seeds * count, count):
                     yield draw_samples(drawer, dataset.train, count, first, settings, show)
