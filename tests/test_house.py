@@ -89,7 +89,7 @@ def test_commands_are_known_to_no_other_room(module: Path) -> None:
         assert not outside(module) & {"typer", "rich"}
 
 
-def test_the_mathematics_knows_torch_alone(module: Path) -> None:
+def test_the_mathematics_imports_torch_alone(module: Path) -> None:
     if room(module) == "core":
         assert outside(module) <= {"torch"}
         own = {name for name in imports(module) if top(name) == "diffcli"}

@@ -21,7 +21,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_model_says_what_it_is(diffcli: Command, model: Path) -> None:
+def test_the_metadata_of_a_model(diffcli: Command, model: Path) -> None:
     found = json.loads(diffcli("info", model, "--json").out)
     assert found["kind"] == "model"
     assert found["bytes"] == model.stat().st_size
@@ -41,7 +41,7 @@ def test_a_run_is_its_model(diffcli: Command, model: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp", "a.apng"])
-def test_a_picture_says_how_it_was_drawn(
+def test_a_picture_has_its_settings_as_metadata(
     diffcli: Command, model: Path, tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / name
@@ -77,9 +77,7 @@ def test_it_does_not_wait_for_torch(model: Path) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_what_a_stranger_wrote_does_not_reach_the_terminal_raw(
-    diffcli: Command, tmp_path: Path
-) -> None:
+def test_control_characters_do_not_reach_the_terminal(diffcli: Command, tmp_path: Path) -> None:
     path = tmp_path / "strange.safetensors"
     description = replace(
         tiny.description(), dataset="\x1b]0;title\x07[red]x", training={"a\x1b[2J": "[bold]\n"}

@@ -169,7 +169,7 @@ def test_a_trained_network(diffcli: Command, model: Path) -> None:
     assert numbers["dim"] == 32
 
 
-def test_what_labels_have_in_common_is_left_out(diffcli: Command, model: Path) -> None:
+def test_the_mean_effect_of_all_labels_is_subtracted(diffcli: Command, model: Path) -> None:
     numbers = json.loads(diffcli("inspect-embedding", "--model", model, "--json").out)
     cosines = torch.tensor(numbers["effect_similarity"], dtype=torch.float64)
     assert torch.allclose(cosines.diagonal(), torch.ones(4, dtype=torch.float64))

@@ -46,7 +46,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_prints_how_to_go_on(
     number: signal.Signals, code: int, pictures: Path, tmp_path: Path, diffcli_process: Command
 ) -> None:
     run = tmp_path / "runs" / "a"

@@ -166,7 +166,7 @@ def test_any_number_of_timesteps(diffcli: Command, photo: Path, count: int) -> N
         place_of(noised(photo, 15 * index, 0), figure)
 
 
-def test_what_is_left_at_the_end(diffcli: Command, photo: Path) -> None:
+def test_the_rest_of_the_picture_at_the_last_timestep(diffcli: Command, photo: Path) -> None:
     result = diffcli("noise-demo", photo)
     values = to_model_range(from_pillow(opened(photo)))
     alpha_bar = float(NoiseSchedule.from_config().alphas_cumprod[-1])
@@ -183,7 +183,7 @@ def test_the_histogram_has_area_one() -> None:
     assert sum(shown.density) * 8 / len(shown.density) == pytest.approx(1, abs=2e-3)
 
 
-def test_a_gif_of_the_whole_way(diffcli: Command, photo: Path) -> None:
+def test_a_gif_of_all_timesteps(diffcli: Command, photo: Path) -> None:
     result = diffcli("noise-demo", photo, "--frames", "5")
     assert (result.code, result.out) == (0, "noise.gif\n")
     with Image.open("noise.gif") as gif:
@@ -214,7 +214,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "tiny.safetensors"
 
 
-def test_the_way_back(diffcli: Command, model: Path, tmp_path: Path) -> None:
+def test_reconstructions(diffcli: Command, model: Path, tmp_path: Path) -> None:
     picture = Image.linear_gradient("L").resize((8, 8))
     picture.save(tmp_path / "digit.png")
     result = diffcli("noise-demo", "digit.png", "--model", model, "--t", "3,12", "--denoise")
@@ -271,7 +271,7 @@ def test_the_newest_run_is_used_for_pictures_of_its_shape(
     assert refused.is_one_line_error(2, "8x8", "grey", "--model")
 
 
-def test_the_default_schedule_stays_classic_whatever_the_model(
+def test_the_default_schedule_is_the_classic_one(
     diffcli: Command, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)

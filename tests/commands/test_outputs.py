@@ -20,7 +20,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "name"), FIGURES)
-def test_what_exists_stays(diffcli: Command, arguments: tuple[str, ...], name: str) -> None:
+def test_existing_files_are_kept(diffcli: Command, arguments: tuple[str, ...], name: str) -> None:
     stem, kind = name.split(".")
     Path(name).write_bytes(b"mine")
     for number in (1, 2):
@@ -53,7 +53,7 @@ def test_a_folder_is_no_file(diffcli: Command, command: str) -> None:
     assert result.is_one_line_error(2, "here.png is a folder")
 
 
-def test_nothing_is_said_of_places_where_nothing_is_written(diffcli: Command) -> None:
+def test_no_message_about_a_file_that_is_not_written(diffcli: Command) -> None:
     Path("noise.png").write_bytes(b"mine")
     result = diffcli("noise-demo", "grey.png", "--t", "1000")
     assert result.is_one_line_error(2, "1000")

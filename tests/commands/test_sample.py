@@ -89,7 +89,7 @@ class TestRepeatable:
         assert furthest(first.tobytes(), again.tobytes()) <= 1
         assert read_provenance(Path("again.png")) == read_provenance(Path("out/zwei ü/10.png"))
 
-    def test_another_model_is_said(self, draw: Draw, diffcli: Command, tmp_path: Path) -> None:
+    def test_another_model_is_a_warning(self, draw: Draw, diffcli: Command, tmp_path: Path) -> None:
         draw("-n", "1", "-o", "a.png")
         other = tmp_path / "other.safetensors"
         save_model(other, tiny.description(), tiny.network(seed=1).state_dict())
@@ -227,7 +227,7 @@ class TestErrors:
             (lambda d: d.update(more=1), "unknown field"),
         ],
     )
-    def test_what_a_stranger_wrote_is_checked(
+    def test_metadata_is_checked(
         self, draw: Draw, diffcli: Command, model: Path, change: Change, why: str
     ) -> None:
         from PIL.PngImagePlugin import PngInfo

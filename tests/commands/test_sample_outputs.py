@@ -136,7 +136,7 @@ class TestOutputs:
         out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
         assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
 
-    def test_the_spacing_of_the_model_is_told_and_kept(self, draw: Draw) -> None:
+    def test_the_spacing_of_the_model_is_in_the_metadata(self, draw: Draw) -> None:
         settings = SamplingSettings("dpmpp", 4, spacing=2.5)
         save_model(
             Path("other.safetensors"),

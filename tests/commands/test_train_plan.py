@@ -31,7 +31,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in cells}
 
 
-def test_a_dry_run_says_all_and_does_nothing(
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
     diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -90,7 +90,7 @@ def test_a_plan_as_json(
     assert said["plan"]["parameters"] > 1e6
 
 
-def test_a_run_that_is_past_its_limit_stays_as_it_is(
+def test_a_run_past_its_limit_is_not_changed(
     diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,7 +127,7 @@ def test_a_name_that_is_taken_is_noticed_before_anything_is_read(
 
 
 @pytest.mark.process
-def test_without_a_compiler_it_says_so_and_trains_as_ever(
+def test_without_a_compiler_a_message_is_printed_and_training_goes_on(
     diffcli_process: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))

@@ -36,7 +36,7 @@ def peer_settings(config: ScheduleConfig, prediction: PredictionType) -> dict[st
     }
 
 
-class Overheard:
+class Recording:
     """A real denoiser whose network's last answer is kept, for the peer to work with."""
 
     answer: Tensor
@@ -65,10 +65,10 @@ DIVISORS = [1, 2, 4, 10, 50, 100]
 @pytest.mark.parametrize("count", DIVISORS)
 @pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
 @pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
-def test_diffusers_walks_the_same_ancestral_way(
+def test_diffusers_makes_the_same_ancestral_steps(
     variance: Variance, prediction: PredictionType, config: ScheduleConfig, count: int
 ) -> None:
-    denoiser = Overheard(config, prediction)
+    denoiser = Recording(config, prediction)
     peer = DDPMScheduler(
         **peer_settings(config, prediction),
         variance_type={"beta": "fixed_large", "beta-tilde": "fixed_small"}[variance],
@@ -98,10 +98,10 @@ def test_diffusers_walks_the_same_ancestral_way(
 
 @pytest.mark.parametrize("count", DIVISORS)
 @pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
-def test_diffusers_walks_the_same_ddim_way(
+def test_diffusers_makes_the_same_ddim_steps(
     prediction: PredictionType, config: ScheduleConfig, count: int
 ) -> None:
-    denoiser = Overheard(config, prediction)
+    denoiser = Recording(config, prediction)
     peer = DDIMScheduler(
         **peer_settings(config, prediction),
         clip_sample=False,
@@ -124,10 +124,10 @@ def test_diffusers_walks_the_same_ddim_way(
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 14, 15, 50, 100])
 @pytest.mark.parametrize(("prediction", "config"), PEERS, ids=PEER_NAMES)
 @pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
-def test_diffusers_walks_the_same_dpmpp_way(
+def test_diffusers_makes_the_same_dpmpp_steps(
     algorithm: str, prediction: PredictionType, config: ScheduleConfig, count: int
 ) -> None:
-    denoiser = Overheard(config, prediction)
+    denoiser = Recording(config, prediction)
     peer = DPMSolverMultistepScheduler(
         **peer_settings(config, prediction),
         algorithm_type=algorithm,

@@ -74,7 +74,7 @@ def test_unreadable_files_are_listed_up_to_a_tenth(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
-def test_reading_is_told_to_the_last_picture(tmp_path: Path) -> None:
+def test_reading_is_reported_to_the_last_picture(tmp_path: Path) -> None:
     told: list[tuple[int, int, int]] = []
     load_folder(
         write_folder(tmp_path, tiny_digits(10)),
@@ -85,12 +85,12 @@ def test_reading_is_told_to_the_last_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p])
-def test_nothing_to_read_is_said(make: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(make: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no folder|no pictures"):
         load_folder(make(tmp_path))
 
 
-def test_an_empty_class_is_said(tmp_path: Path) -> None:
+def test_an_empty_class_is_an_error(tmp_path: Path) -> None:
     solid(tmp_path / "a" / "1.png", (8, 8), 0, "L")
     (tmp_path / "b").mkdir()
     with pytest.raises(UsageError, match="no pictures"):

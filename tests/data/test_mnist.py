@@ -48,7 +48,7 @@ def test_the_prior_kl_of_real_digits() -> None:
         assert 784 * per_pixel == pytest.approx(nats, rel=0.03)
 
 
-def test_every_grey_value_survives_the_way_to_the_model_and_back() -> None:
+def test_every_grey_value_survives_both_conversions() -> None:
     pixels = torch.arange(256, dtype=torch.uint8)
     images = to_model_range(pixels)
     assert images.dtype == torch.float32

@@ -15,7 +15,7 @@ def weights(data: LabelledImages, seed: int) -> list[Tensor]:
     return list(train_classifier(CONFIG, data, seed, epochs=1).state_dict().values())
 
 
-def test_it_learns_what_can_be_told_apart() -> None:
+def test_it_learns_classes_that_differ() -> None:
     train, test = bars(600, seed=1), bars(200, seed=2)
     network = train_classifier(CONFIG, train, seed=0, epochs=12)
     assert not network.training

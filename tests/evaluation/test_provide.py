@@ -67,7 +67,7 @@ def test_nothing_is_trained_for_a_data_set_too_small_to_judge_by(cache: Path) ->
     assert not list(cache.rglob("*"))
 
 
-def test_a_file_is_taken_for_the_images_that_it_knows(cache: Path) -> None:
+def test_a_file_is_used_only_for_images_it_was_trained_on(cache: Path) -> None:
     train, test = bars(200, seed=1), bars(150, seed=2)
     provide("main", train, test, CPU)
     path = usual_place("main", train)

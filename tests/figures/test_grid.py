@@ -31,11 +31,11 @@ def greys(picture: Image.Image) -> list[list[int]]:
     return grid
 
 
-def test_a_strip_shows_each_way_with_its_estimates_under_it() -> None:
+def test_a_strip_has_the_steps_with_the_estimates_below_them() -> None:
     assert greys(strip(steps(3))) == [[0, 1, 2], [100, 101, 102], [20, 21, 22], [120, 121, 122]]
 
 
-def test_a_long_way_is_thinned_evenly_and_keeps_its_end() -> None:
+def test_of_many_steps_some_are_shown_and_the_last_one() -> None:
     row = greys(strip(steps(50, batch=1)))[0]
     assert row == [4, 9, 14, 19, 24, 29, 34, 39, 44, 49]
 

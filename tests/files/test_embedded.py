@@ -80,6 +80,6 @@ def test_what_is_no_document_is_one_line(tmp_path: Path, content: bytes, why: st
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_said() -> None:
+def test_a_missing_file_is_an_error() -> None:
     with pytest.raises(DiffcliError, match="No such file"):
         read_document(Path("nowhere.png"))

@@ -93,7 +93,7 @@ def test_numpy_reads_the_arrays(tmp_path: Path, channels: int) -> None:
         assert arrays["labels"].dtype == arrays["seeds"].dtype == np.int64
 
 
-def test_arrays_hold_what_has_come_when_drawing_was_cut_short(tmp_path: Path) -> None:
+def test_after_an_interruption_arrays_hold_what_is_finished(tmp_path: Path) -> None:
     output = PictureArray(request(), (1, 4, 6))
     output.add(pictures(2))
     output.save(tmp_path / "a.npz")

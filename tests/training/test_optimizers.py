@@ -53,7 +53,7 @@ def test_orthogonalize_maps_singular_values_and_leaves_the_rest(shape: tuple[int
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("shape", [(32, 32), (64, 16), (16, 144)])
-def test_what_comes_of_it_is_nearly_orthogonal(shape: tuple[int, int], bfloat16: bool) -> None:
+def test_the_result_is_nearly_orthogonal(shape: tuple[int, int], bfloat16: bool) -> None:
     # The norm is about twice the largest; bfloat16 rounds away what is much smaller.
     given = with_singular_values(*shape, torch.logspace(-1.5, 0, min(shape)))
     s = torch.linalg.svdvals(orthogonalize(given.float()[None] * 1e-3, bfloat16))

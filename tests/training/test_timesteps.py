@@ -13,7 +13,7 @@ def test_without_a_bell_all_timesteps_are_alike() -> None:
     assert torch.allclose(probabilities, torch.full((201,), 1 / 201, dtype=torch.float64))
 
 
-def test_the_bell_stands_where_and_as_high_and_wide_as_it_is_told() -> None:
+def test_the_bell_curve_has_its_height_centre_and_width() -> None:
     probabilities = TimestepDensity(height=3, centre=-2, width=1.5).probabilities(LOG_SNR)
     assert probabilities.sum().item() == pytest.approx(1)
     top = int(probabilities.argmax())

@@ -73,16 +73,16 @@ def test_a_compiled_network_learns_the_same() -> None:
     assert counters["stats"]["unique_graphs"] == before + 1  # one serves all of its kind
 
 
-class Eavesdropper:
-    """Keeps what a trainer's network is asked."""
+class Recorder:
+    """Records the inputs of a trainer's network."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.x: list[Tensor] = []
         self.t: list[Tensor] = []
         self.labels: list[Tensor] = []
-        trainer.denoiser.network.register_forward_pre_hook(self._listen)
+        trainer.denoiser.network.register_forward_pre_hook(self._record)
 
-    def _listen(self, network: nn.Module, arguments: tuple[Tensor, Tensor, Tensor]) -> None:
+    def _record(self, network: nn.Module, arguments: tuple[Tensor, Tensor, Tensor]) -> None:
         for kept, argument in zip((self.x, self.t, self.labels), arguments, strict=True):
             kept.append(argument.clone())
 
@@ -127,14 +127,14 @@ def test_the_same_seed_is_the_same_training_bit_for_bit(name: RecipeName) -> Non
 
 def test_noise_and_timesteps_are_other_ones_with_another_seed_and_in_another_step() -> None:
     picture = flat_pictures(1)  # so that the order decides nothing
-    heard = []
+    recorded = []
     for seed in (4, 4, 5):
         trainer = make_trainer(data=picture, seed=seed)
-        ears = Eavesdropper(trainer)
+        recorder = Recorder(trainer)
         for _ in range(2):
             trainer.step(0.0)
-        heard.append(ears)
-    first, same, other = heard
+        recorded.append(recorder)
+    first, same, other = recorded
     assert torch.equal(torch.stack(first.x), torch.stack(same.x))
     for said in ("x", "t"):
         one, two = getattr(first, said)
@@ -173,10 +173,10 @@ def test_the_average_follows() -> None:
 
 def test_labels_are_dropped_image_by_image() -> None:
     trainer = make_trainer(replace(RECIPES["fast"], label_dropout=0.1), batch_size=256)
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     for _ in range(8):
         trainer.step(0.0)
-    dropped = torch.cat(heard.labels) == trainer.denoiser.network.no_label
+    dropped = torch.cat(recorded.labels) == trainer.denoiser.network.no_label
     # Four standard deviations of a share of 2048.
     assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.027)
     assert all(0 < batch.float().mean() < 0.3 for batch in dropped.view(8, 256))
@@ -185,26 +185,26 @@ def test_labels_are_dropped_image_by_image() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_labels_may_stay_or_all_be_dropped(share: float) -> None:
     trainer = make_trainer(replace(RECIPES["fast"], label_dropout=share))
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     trainer.step(0.0)
-    dropped = heard.labels[0] == trainer.denoiser.network.no_label
+    dropped = recorded.labels[0] == trainer.denoiser.network.no_label
     assert bool((dropped == bool(share)).all())
 
 
 def test_stratified_timesteps_have_one_in_each_part() -> None:
     recipe = replace(RECIPES["fast"], stratified=True, timesteps=TimestepDensity())
     trainer = make_trainer(recipe, batch_size=30)
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     trainer.step(0.0)
-    assert torch.equal(heard.t[0] // 10, torch.arange(30))
+    assert torch.equal(recorded.t[0] // 10, torch.arange(30))
 
 
 def test_timesteps_are_drawn_with_the_probabilities_of_the_recipe() -> None:
     """Stratified, of n draws of a timestep of probability p all but two of n * p are sure."""
     trainer = make_trainer(RECIPES["fast"], batch_size=2000)
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     trainer.step(0.0)
-    drawn = torch.bincount(heard.t[0], minlength=300)
+    drawn = torch.bincount(recorded.t[0], minlength=300)
     density = RECIPES["fast"].timesteps
     expected = 2000 * density.probabilities(trainer.denoiser.schedule.log_snr)
     assert density.height > 0
@@ -213,10 +213,10 @@ def test_timesteps_are_drawn_with_the_probabilities_of_the_recipe() -> None:
 
 def test_other_timesteps_are_uniform() -> None:
     trainer = make_trainer(replace(RECIPES["ddpm"], stratified=False), batch_size=256)
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     for _ in range(10):
         trainer.step(0.0)
-    t = torch.cat(heard.t)
+    t = torch.cat(recorded.t)
     assert t.min() >= 0
     assert t.max() <= 299
     counts = torch.bincount(t // 30, minlength=10).double()
@@ -227,12 +227,12 @@ def test_other_timesteps_are_uniform() -> None:
 def test_the_network_gets_the_noisy_images_of_its_labels() -> None:
     """At the least noisy timesteps the images themselves can be told."""
     trainer = make_trainer(replace(RECIPES["fast"], label_dropout=0.0), batch_size=64)
-    heard = Eavesdropper(trainer)
+    recorded = Recorder(trainer)
     trainer.step(0.0)
-    clear = heard.t[0] < 50
+    clear = recorded.t[0] < 50
     assert clear.any()
-    means = heard.x[0][clear].mean(dim=(1, 2, 3))
-    assert torch.equal((means > 0).long(), heard.labels[0][clear])
+    means = recorded.x[0][clear].mean(dim=(1, 2, 3))
+    assert torch.equal((means > 0).long(), recorded.labels[0][clear])
 
 
 def test_half_of_the_images_are_mirrored_if_asked() -> None:
@@ -242,9 +242,9 @@ def test_half_of_the_images_are_mirrored_if_asked() -> None:
     mirrored = []
     for flip in (False, True):
         trainer = make_trainer(data=data, batch_size=256, flip=flip)
-        heard = Eavesdropper(trainer)
+        recorded = Recorder(trainer)
         trainer.step(0.0)
-        clear = heard.x[0][heard.t[0] < 100]
+        clear = recorded.x[0][recorded.t[0] < 100]
         left, right = clear.chunk(2, dim=3)
         mirrored.append((left.mean(dim=(1, 2, 3)) < right.mean(dim=(1, 2, 3))).float().mean())
     assert float(mirrored[0]) == 0
