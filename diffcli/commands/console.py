@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.segment import Segment
 
+    from diffcli.core.parameters import SamplingSettings
     from diffcli.data.folder import Unreadable
     from diffcli.training.config import RunConfig
     from diffcli.training.plan import Plan
@@ -141,8 +142,10 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
         "image_size": f"{size[1]}x{size[0]}" if size else None,
         "flip": config.flip,
         "recipe": recipe.name,
+        "width": recipe.width,
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
+        "sampling": _sampling(recipe.sampling),
         "seed": config.seed,
         "compile": config.compile,
         "epochs": config.epochs,
@@ -166,6 +169,11 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
     if plan.warning:
         warning = f"warning: {plan.warning}; --recipe fast has a schedule without this flaw"
         console.print(warning, style="yellow", soft_wrap=True)
+
+
+def _sampling(settings: "SamplingSettings") -> str:
+    guided = "" if settings.guidance_scale == 1 else f", guidance {settings.guidance_scale:g}"
+    return f"{settings.sampler}, {settings.steps} steps{guided}"
 
 
 class Interruption:

@@ -28,6 +28,7 @@ from diffcli.commands.options import (
     parse_duration,
     parse_size,
 )
+from diffcli.core.parameters import CHANNELS_PER_GROUP
 from diffcli.errors import UsageError
 from diffcli.training.config import RunConfig
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
@@ -45,8 +46,19 @@ if TYPE_CHECKING:
 _END, _DATA, _TRAINING = "End of the run", "Data", "Training"
 _DEFAULT_EPOCHS = 10.0
 _MAX_EPOCHS = 1_000_000
+_MAX_WIDTH = 512
 # What decides the course of a run, and cannot change when it is resumed.
-_FIXED = ("data", "image_size", "flip", "recipe", "batch_size", "learning_rate", "seed", "name")
+_FIXED = (
+    "data",
+    "image_size",
+    "flip",
+    "recipe",
+    "batch_size",
+    "width",
+    "learning_rate",
+    "seed",
+    "name",
+)
 
 
 def train(
@@ -108,6 +120,15 @@ def train(
         int | None,
         option("Pictures per step.", _TRAINING, shown="the recipe's", min=1, metavar="<int>"),
     ] = None,
+    width: Annotated[
+        int | None,
+        option(
+            "Channels of the network's first level, a multiple of 16.",
+            _TRAINING,
+            shown="the recipe's",
+            metavar="<int>",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, option("Peak learning rate.", _TRAINING, shown="the recipe's")
     ] = None,
@@ -133,6 +154,7 @@ def train(
         limits["epochs"] = _DEFAULT_EPOCHS
     _check_range("--epochs", epochs, _MAX_EPOCHS)
     _check_range("--learning-rate", learning_rate, 1)
+    _check_width(width)
     if run and not resume:
         raise UsageError(f"to go on with the run {run}, add --resume; for a new run, use --name")
 
@@ -147,7 +169,7 @@ def train(
         folder = RunFolder(_new_path(name))
         folder.check_free(force)
         config = RunConfig(
-            recipe=_recipe(recipe, batch_size, learning_rate),
+            recipe=_recipe(recipe, batch_size, width, learning_rate),
             data=data,
             image_size=image_size,
             flip=flip,
@@ -161,6 +183,8 @@ def train(
     with join_processes() as distributed:
         quiet = quiet or not distributed.is_leader
         dataset = _load(config, data_dir, distributed, quiet)
+        if not resume:
+            config = _fitted(config, dataset.train, where, distributed, sources)
         config = resolved(config, dataset.train)
         if not quiet or (dry_run and distributed.is_leader):
             _foresee(config, dataset.train, where, sources, as_json=dry_run and as_json)
@@ -187,11 +211,14 @@ def train(
             print(json.dumps(result) if as_json else folder.path)
 
 
-def _recipe(name: RecipeName, batch_size: int | None, learning_rate: float | None) -> Recipe:
+def _recipe(
+    name: RecipeName, batch_size: int | None, width: int | None, learning_rate: float | None
+) -> Recipe:
     recipe = RECIPES[name]
     return replace(
         recipe,
         batch_size=batch_size or recipe.batch_size,
+        width=width or recipe.width,
         learning_rate=learning_rate or recipe.learning_rate,
     )
 
@@ -240,6 +267,22 @@ def _load(
     return dataset
 
 
+def _fitted(
+    config: RunConfig,
+    data: "LabelledImages",
+    device: "torch.device",
+    distributed: "Distributed",
+    sources: dict[str, str],
+) -> RunConfig:
+    """The configuration with a recipe that is fitted to machine and limits."""
+    from diffcli.training.fit import fitted
+
+    given = {name for name, source in sources.items() if source == "commandline"}
+    choices = fitted(config, data, device, distributed, given)
+    sources.update(dict.fromkeys(choices, "fitted"))
+    return replace(config, recipe=replace(config.recipe, **choices))
+
+
 def _foresee(
     config: RunConfig,
     data: "LabelledImages",
@@ -264,6 +307,11 @@ def _foresee(
 def _check_range(option: str, value: float | None, most: float) -> None:
     if value is not None and not 0 < value <= most:
         raise UsageError(f"{option} must be above 0 and at most {most:,}, not {value:g}")
+
+
+def _check_width(width: int | None) -> None:
+    if width is not None and (width % CHANNELS_PER_GROUP or not 0 < width <= _MAX_WIDTH):
+        raise UsageError(f"--width must be a multiple of 16 from 16 to {_MAX_WIDTH}, not {width}")
 
 
 def _new_path(name: str | None) -> Path:

@@ -112,15 +112,31 @@ class UNetConfig:
             )
 
     @classmethod
-    def for_images(cls, channels: int, height: int, width: int, num_classes: int) -> "UNetConfig":
-        """The default network for images of a size.
+    def for_images(
+        cls,
+        image_channels: int,
+        image_height: int,
+        image_width: int,
+        num_classes: int,
+        width: int = 64,
+    ) -> "UNetConfig":
+        """The network for images of a size.
 
         Levels are added until the deepest one has at most 8 positions per side, which its
         blocks span.
+
+        Args:
+            image_channels: see above.
+            image_height: see above.
+            image_width: see above.
+            num_classes: see above.
+            width: channels of the finest level; the others have twice as many.
         """
-        config = cls(channels, height, width, num_classes)
-        while max(height, width) > 8 * config.stride:
-            if height % (2 * config.stride) or width % (2 * config.stride):
+        config = cls(
+            image_channels, image_height, image_width, num_classes, channels=(width, 2 * width)
+        )
+        while max(image_height, image_width) > 8 * config.stride:
+            if image_height % (2 * config.stride) or image_width % (2 * config.stride):
                 break
             config = replace(
                 config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)

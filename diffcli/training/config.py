@@ -6,11 +6,26 @@ This module does not import torch.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diffcli.core.parameters import UNetConfig
+from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.files.documents import decode
 from diffcli.training.recipe import RECIPES, Recipe
+from diffcli.training.timesteps import TimestepDensity
 
 _VERSION = 2
+
+# Version 1 named the recipe, whose numbers were these.
+_RECIPES_1 = {
+    "fast": replace(
+        RECIPES["fast"],
+        sampling=SamplingSettings(
+            "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(220, 260), spacing=1.5
+        ),
+        learning_rate=2e-3,
+        timesteps=TimestepDensity(height=2.0, centre=-1.0, width=2**0.5),
+        momentum=0.95,
+    ),
+    "ddpm": RECIPES["ddpm"],
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,8 @@ class RunConfig:
         """
         if self.architecture is not None:
             return self
-        return replace(self, architecture=UNetConfig.for_images(*shape, num_classes))
+        architecture = UNetConfig.for_images(*shape, num_classes, self.recipe.width)
+        return replace(self, architecture=architecture)
 
     def document(self) -> dict[str, Any]:
         """The JSON object of ``config.json``."""
@@ -118,10 +134,10 @@ class RunConfig:
 def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
     """A document of version 1, which named the recipe and had two of its fields beside it."""
     name = document.get("recipe")
-    if name not in RECIPES:
+    if name not in _RECIPES_1:
         raise ValueError(f"its recipe is {name!r}")
     fields = ("batch_size", "learning_rate")
     own = {field: document.pop(field) for field in fields if document.get(field) is not None}
     document.pop("learning_rate", None)
     document["compile"] = document.pop("compiled", False)
-    return {**document, "recipe": {**asdict(RECIPES[name]), **own}}
+    return {**document, "recipe": {**asdict(_RECIPES_1[name]), **own}}

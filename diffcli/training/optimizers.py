@@ -146,7 +146,10 @@ def make_optimizers(
     hidden = {id(matrix) for matrix in matrices}
     rest = [param for param in network.parameters() if id(param) not in hidden]
     adam = torch.optim.Adam(rest, rate, betas=(0.9, 0.99), fused=True)
-    return [Muon(matrices, rate * MUON_RATE, bfloat16=bfloat16), _with_state(adam)]
+    return [
+        Muon(matrices, rate * MUON_RATE, recipe.momentum, bfloat16),
+        _with_state(adam),
+    ]
 
 
 def _with_state(adam: torch.optim.Adam) -> torch.optim.Adam:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,6 +12,7 @@ from diffcli.data.images import to_model_range
 from diffcli.training.trainer import Trainer
 
 _TRIAL_SECONDS = 1.0
+_LEAST_TRIAL_STEPS = 3
 # Above this, sampling starts visibly elsewhere than training ended.
 _TOLERABLE_ALPHAS_CUMPROD = 0.01
 
@@ -56,7 +58,7 @@ def make_plan(trial: Trainer) -> Plan:
     denoiser, images, config = trial.denoiser, trial.data.images, trial.config
     schedule = denoiser.schedule
     flops = count_flops(denoiser)
-    speed = _measured_speed(trial)
+    speed = measure_speed(trial)
     mean_square = float(to_model_range(images[:1000]).square().mean())
     return Plan(
         parameters=sum(param.numel() for param in denoiser.network.parameters()),
@@ -78,9 +80,16 @@ def count_flops(denoiser: Denoiser) -> int:
     return int(counter.get_total_flops())
 
 
-def _measured_speed(trial: Trainer) -> float:
+def measure_speed(trial: Trainer) -> float:
+    """Images per second of training: the median over a second of steps.
+
+    Args:
+        trial: a trainer; it is used up.
+    """
     float(trial.step(0.0))  # the first step is slower than the others
-    start = time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < _TRIAL_SECONDS:
-        float(trial.step(0.0))
-    return (trial.steps_done - 1) * trial.config.recipe.batch_size / elapsed
+    durations: list[float] = []
+    while sum(durations) < _TRIAL_SECONDS or len(durations) < _LEAST_TRIAL_STEPS:
+        start = time.perf_counter()
+        float(trial.step(0.0))  # reading the loss waits for the device
+        durations.append(time.perf_counter() - start)
+    return trial.config.recipe.batch_size / median(durations)

@@ -1,19 +1,26 @@
 """How good is a model after how long, and what does each choice of the recipe bring?
 
     python -m tests.benchmarks.training_quality                      # the default recipe: hours
-    python -m tests.benchmarks.training_quality --budgets 2m --vary  # each choice undone: hours
+    python -m tests.benchmarks.training_quality --processor avx2     # as without AVX-512
+    python -m tests.benchmarks.training_quality --threads 1          # as on an old laptop
+    python -m tests.benchmarks.training_quality --budgets 1m --vary  # each choice undone: hours
 
-Every figure comes from two commands as a user would give them: ``diffcli train --max-time``
-and ``diffcli evaluate --guidance 1``, the one after the other, alone on the machine.  Every
-result is a line of ``--results``; those that are there already are not computed again, so a
-run may be stopped and resumed, and grows when more is asked for.
+Every figure comes from commands as a user would give them: ``diffcli train --max-time`` and
+``diffcli evaluate``, one after the other, alone on the machine.  Every result is a line of
+``--results``; those that are there already are not computed again, so a run may be stopped and
+resumed, and grows when more is asked for.
+
+``--processor avx2`` limits torch to AVX2, and so to float32, while it trains.  The clock rate,
+the caches and the memory stay those of the machine: a real processor of that kind is slower.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +46,9 @@ DEFAULT = "the default"
 VARIANTS = {
     DEFAULT: Variant(),
     "Adam for all weights": Variant(recipe={"optimizer": "adam"}),
-    "half the learning rate": Variant(("--learning-rate", "1e-3")),
-    "twice the learning rate": Variant(("--learning-rate", "4e-3")),
-    "batches of 32": Variant(("--batch-size", "32")),
-    "batches of 128": Variant(("--batch-size", "128")),
+    "the default network, batches of 64": Variant(("--width", "64", "--batch-size", "64")),
+    "half the learning rate": Variant(("--learning-rate", "1.5e-3")),
+    "twice the learning rate": Variant(("--learning-rate", "6e-3")),
     "timesteps drawn alone": Variant(recipe={"stratified": False}),
     "a tenth without labels": Variant(recipe={"label_dropout": 0.1}),
     "all timesteps alike": Variant(recipe={"timesteps": TimestepDensity()}),
@@ -53,16 +59,36 @@ VARIANTS = {
 }
 
 
-class Result(NamedTuple):
-    """What came of one run."""
+PROCESSORS: dict[str, dict[str, str]] = {
+    "native": {},
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+}
+
+
+class Case(NamedTuple):
+    """What is trained, and on what."""
 
     variant: str
+    processor: str
+    threads: int
     budget: str
     seed: int
+
+
+class Figures(NamedTuple):
+    """What came of it."""
+
     agreement: float
     frechet: float
     """Over the distance of real test digits to training digits."""
+    recall: float
+    check_agreement: float
+    """By the check network, as the next."""
+    check_frechet: float
     epochs: float
+    steps: int
+    seconds: float
+    """Of the whole command ``diffcli train``."""
 
 
 def main() -> None:
@@ -70,51 +96,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budgets", nargs="+", default=["1m", "5m", "30m"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processor", choices=list(PROCESSORS), default="native")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--vary", action="store_true", help="all variants, not only the default")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--results", type=Path, default=Path("training_quality.jsonl"))
     asked = parser.parse_args()
-    results: list[Result] = []
+    results: dict[Case, Figures] = {}
     if asked.results.exists():
-        lines = asked.results.read_text(encoding="utf-8").splitlines()
-        results = [Result(*json.loads(line)) for line in lines]
-    known = {result[:3] for result in results}
-    names = list(VARIANTS) if asked.vary else [DEFAULT]
+        for line in asked.results.read_text(encoding="utf-8").splitlines():
+            case, figures = json.loads(line)
+            results[Case(*case)] = Figures(*figures)
     for budget in asked.budgets:
         for seed in range(asked.seeds):
-            for name in names:
-                if (name, budget, seed) not in known:
-                    results.append(measure(name, budget, seed, asked.images))
+            for name in VARIANTS if asked.vary else [DEFAULT]:
+                case = Case(name, asked.processor, asked.threads, budget, seed)
+                if case not in results:
+                    results[case] = measure(case, asked.images)
+                    line = json.dumps([case, results[case]])
                     with asked.results.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(results[-1]) + "\n")
-                    print(results[-1], flush=True)
-    print(table([result for result in results if result.variant in names]))
+                        file.write(line + "\n")
+                    print(line, flush=True)
+    print(table(results))
 
 
-def measure(name: str, budget: str, seed: int, images: int) -> Result:
+def measure(case: Case, images: int) -> Figures:
     """Train and judge, each in a process of its own."""
+    name = case.variant
+    environment = {**PROCESSORS[case.processor], "OMP_NUM_THREADS": str(case.threads)}
+    train = ("train", "--max-time", case.budget, "--seed", str(case.seed), "--name", "run")
+    evaluate = ("evaluate", "-m", "run", "--n", str(images), "--json")
     with tempfile.TemporaryDirectory() as folder:
-        train = ["train", "--max-time", budget, "--seed", str(seed), "--name", "run", "--quiet"]
-        command(folder, name, *train, *VARIANTS[name].options)
-        judged = command(
-            folder, name, "evaluate", "-m", "run", "--guidance", "1", "--n", str(images), "--json"
-        )
-        described = command(folder, name, "info", "run", "--json")
-    figures = json.loads(judged)["median"]
-    epochs = json.loads(described)["metadata"]["training"]["epochs"]
-    return Result(
-        name, budget, seed, figures["agreement"], figures["frechet_train_over_shift"], epochs
+        start = time.perf_counter()
+        command(folder, environment, name, *train, "--quiet", *VARIANTS[name].options)
+        seconds = time.perf_counter() - start
+        judged = json.loads(command(folder, {}, name, *evaluate))["median"]
+        checked = json.loads(command(folder, {}, name, *evaluate, "--features", "check"))["median"]
+        described = json.loads(command(folder, {}, name, "info", "run", "--json"))
+    training = described["metadata"]["training"]
+    return Figures(
+        judged["agreement"],
+        judged["frechet_train_over_shift"],
+        judged["recall"],
+        checked["agreement"],
+        checked["frechet_train_over_shift"],
+        training["epochs"],
+        training["steps"],
+        seconds,
     )
 
 
-def command(folder: str, variant: str, *arguments: str) -> str:
+def command(folder: str, environment: Mapping[str, str], variant: str, *arguments: str) -> str:
     """What ``diffcli`` prints, with the recipe of a variant."""
     program = f"from {__spec__.name} import run_variant; run_variant()"
     path = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r}); {program}",
          variant, *arguments],
-        cwd=folder, stdout=subprocess.PIPE, text=True, check=True,
+        cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True,
+        check=True,
     )  # fmt: skip
     return done.stdout
 
@@ -128,21 +168,31 @@ def run_variant() -> None:
     diffcli()
 
 
-def table(results: list[Result]) -> str:
+def table(results: Mapping[Case, Figures]) -> str:
     """Medians and ranges over seeds, as Markdown."""
     lines = [
-        "| | `--max-time` | seeds | recognised | Frechet distance over that of real digits "
-        "| epochs |",
-        "|---|---|---|---|---|---|",
+        "| | processor, threads | `--max-time` | seeds | agreement | Frechet distance over that of "
+        "real digits | recall | check network: agreement | distance | epochs | steps |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for budget, name in sorted({(r.budget, r.variant) for r in results}):
-        same = [r for r in results if (r.budget, r.variant) == (budget, name)]
+    groups: dict[Case, list[Figures]] = {}
+    for case, figures in results.items():
+        groups.setdefault(case._replace(seed=0), []).append(figures)
+    for case, same in sorted(groups.items()):
         cells = [
-            spread([100 * r.agreement for r in same], "{:.1f} %"),
-            spread([r.frechet for r in same], "{:.1f}"),
-            spread([r.epochs for r in same], "{:.1f}"),
+            case.variant,
+            f"{case.processor}, {case.threads}",
+            case.budget,
+            str(len(same)),
+            spread([100 * figures.agreement for figures in same], "{:.1f} %"),
+            spread([figures.frechet for figures in same], "{:.1f}"),
+            spread([figures.recall for figures in same], "{:.3f}"),
+            spread([100 * figures.check_agreement for figures in same], "{:.1f} %"),
+            spread([figures.check_frechet for figures in same], "{:.1f}"),
+            spread([figures.epochs for figures in same], "{:.1f}"),
+            spread([figures.steps for figures in same], "{:.0f}"),
         ]
-        lines.append(f"| {name} | {budget} | {len(same)} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

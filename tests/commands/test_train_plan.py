@@ -52,6 +52,35 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
         assert said[name]
 
 
+def test_what_is_fitted_is_shown_recorded_and_kept(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--max-time", "1s")
+    said = rows(diffcli("train", "--dry-run", *options).err)
+    assert said["width"] == ["32", "fitted"]
+    assert said["batch size"][1] == said["sampling"][1] == "fitted"
+    chosen = rows(diffcli("train", "--dry-run", *options, "--width", "16").err)
+    assert chosen["width"] == ["16", "flag"]
+    assert chosen["batch size"][1] == "fitted"
+
+    done = diffcli("train", "--quiet", "--json", "--name", "a", *options, "--width", "16")
+    assert done.code == 0
+    recipe = json.loads((tmp_path / "runs" / "a" / "config.json").read_text())["recipe"]
+    info = json.loads(diffcli("info", "a", "--json").out)["metadata"]
+    assert info["architecture"]["channels"] == [16, 32]
+    assert info["sampling"] == recipe["sampling"]
+    again = rows(diffcli("train", "--resume", "a", "--max-time", "1h", "--dry-run").err)
+    assert again["batch size"] == [str(recipe["batch_size"]), "file"]
+    assert again["width"] == ["16", "file"]
+
+
+@pytest.mark.parametrize("width", ["20", "0", "-16", "528"])
+def test_a_width_that_no_network_has_is_refused(diffcli: Command, width: str) -> None:
+    done = diffcli("train", "--dry-run", "--width", width)
+    assert done.is_one_line_error(2, "--width", "multiple of 16", width)
+
+
 def test_the_classic_schedule_is_warned_of(
     diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +116,9 @@ def test_a_plan_as_json(
     said = json.loads(done.out)
     assert said["config"]["recipe"]["batch_size"] == 4
     assert said["plan"]["seconds"] == 120
-    assert said["plan"]["parameters"] > 1e6
+    width = said["config"]["recipe"]["width"]
+    assert said["config"]["architecture"]["channels"] == [width, 2 * width]
+    assert said["plan"]["parameters"] > 1e5
 
 
 def test_a_run_past_its_limit_is_not_changed(

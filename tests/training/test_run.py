@@ -21,6 +21,7 @@ from diffcli.training.distributed import Distributed
 from diffcli.training.recipe import RECIPES, RecipeName
 from diffcli.training.run import Run
 from diffcli.training.run_folder import METRICS_FILE, STATE_FILE, Metrics, RunFolder, find_run
+from diffcli.training.timesteps import TimestepDensity
 from tests import tiny
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -325,7 +326,14 @@ def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
     before = folder.metrics()
     assert [line.step for line in before] == [10, 12]
     config = replace(folder.config(), max_steps=15)
-    expected = replace(RECIPES["fast"], batch_size=4, learning_rate=1e-3)
+    expected = replace(
+        RECIPES["fast"],
+        sampling=SamplingSettings("dpmpp-sde", 6, 1.5, (220, 260), spacing=1.5),
+        learning_rate=1e-3,
+        timesteps=TimestepDensity(2.0, -1.0, 2**0.5),
+        batch_size=4,
+        momentum=0.95,
+    )
     assert (config.recipe, config.data, config.seed) == (expected, "pictures", 5)
     run = Run.open(folder, config, load_data(config.data), CPU, Distributed())
     assert run.trainer.steps_done == 12

@@ -1,0 +1,100 @@
+"""The fit of a recipe to what a machine can do within the limits of a run.
+
+A minute on one processor is an hour on another.  What the limits of a run allow is therefore
+counted in images of the default network: its measured speed, times the time.  The best choices
+change slowly with that number: half or twice the speed makes little difference.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from diffcli.data.images import LabelledImages
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.plan import measure_speed
+from diffcli.training.recipe import RECIPES, Recipe
+from diffcli.training.run import make_trainer
+
+# Up to so many images of the default network that the time allows: the width to train instead.
+# A narrow network makes more steps in the time; a wide one learns more in a step.
+WIDTHS = ((100_000, 32), (500_000, 48))
+
+# Up to so many images: the guidance to draw with.  It brings pictures closer to the data and
+# makes them less varied; the longer the training, the less of it is needed.
+GUIDANCE = ((50_000, 1.5), (200_000, 1.25), (1_000_000, 1.1))
+_LEAST_GUIDANCE = 1.05
+
+# The batch grows with the square root of the number of images, and so does the number of steps.
+_IMAGES_OF_BATCH_16 = 11_000
+_LARGEST_BATCH = 256
+
+# A GPU is slow with small batches, and fast only with larger ones.
+_TRIAL_BATCH = {"cpu": 64}
+_OTHER_TRIAL_BATCH = 512
+
+
+def fitted(
+    config: RunConfig,
+    data: LabelledImages,
+    device: torch.device,
+    distributed: Distributed,
+    given: Collection[str],
+) -> dict[str, Any]:
+    """The fields of the recipe that are fitted to this machine, with their values.
+
+    A limit in steps alone leaves nothing to fit, nor does a recipe other than ``fast``.
+
+    Args:
+        config: of the run.
+        data: the training images.
+        device: where to train.
+        distributed: the processes that share the run; all of them call this.
+        given: the fields that the user has chosen.
+    """
+    if config.recipe.name != "fast":
+        return {}
+    speed = 0.0
+    if config.max_seconds is not None:
+        (speed,) = distributed.from_leader(_reference_speed(config, data, device))
+    choices = choose(config, len(data), speed * distributed.size)
+    return {name: value for name, value in choices.items() if name not in given}
+
+
+def choose(config: RunConfig, count: int, speed: float) -> dict[str, Any]:
+    """The fields of the recipe for the limits of a run.
+
+    Args:
+        config: of the run.
+        count: number of training images.
+        speed: images per second of the default network, if the run has a limit in time.
+    """
+    default = RECIPES["fast"]
+    by_time = by_passes = by_steps = float("inf")
+    if config.max_seconds is not None:
+        by_time = config.max_seconds * speed
+    if config.epochs is not None:
+        by_passes = config.epochs * count
+    if config.max_steps is not None:
+        by_steps = config.max_steps * default.batch_size
+    images = min(by_time, by_passes, by_steps)
+    if images == by_steps:
+        return {}
+    batch_size = 8 * max(1, round(2 * (images / _IMAGES_OF_BATCH_16) ** 0.5))
+    guidance = next((scale for most, scale in GUIDANCE if images <= most), _LEAST_GUIDANCE)
+    sampling = replace(default.sampling, guidance_scale=guidance)
+    if images == by_passes:
+        # Time is no limit: nothing is gained by a narrow network or a large batch.
+        return {"batch_size": min(batch_size, default.batch_size), "sampling": sampling}
+    width = next((width for most, width in WIDTHS if images <= most), default.width)
+    return {"batch_size": min(batch_size, _LARGEST_BATCH), "width": width, "sampling": sampling}
+
+
+def _reference_speed(config: RunConfig, data: LabelledImages, device: torch.device) -> float:
+    """Images per second of the default network."""
+    batch_size = _TRIAL_BATCH.get(device.type, _OTHER_TRIAL_BATCH)
+    recipe = replace(config.recipe, width=Recipe.width, batch_size=batch_size)
+    trial = replace(config, recipe=recipe, architecture=None)
+    return measure_speed(make_trainer(trial, data, device, Distributed()))

@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffcli.training import fit
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.fit import choose, fitted
+from diffcli.training.recipe import RECIPES
+from diffcli.training.trainer import Trainer
+from tests.training.pictures import tiny_digits
+
+CPU = torch.device("cpu")
+MINUTE = RunConfig(max_seconds=60.0)
+SLOW, FAST = 190.0, 600.0  # images/s of two cores: AVX2 alone, AVX-512 with bfloat16
+
+
+def test_more_time_or_speed_means_wider_networks_and_larger_batches() -> None:
+    order = [choose(replace(MINUTE, max_seconds=60.0 * 2**i), 60_000, SLOW) for i in range(12)]
+    for name in ("width", "batch_size"):
+        values = [choices[name] for choices in order]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+    assert order[3] == choose(MINUTE, 60_000, 8 * SLOW)
+
+
+@pytest.mark.parametrize("seconds", [20.0, 60.0, 300.0, 1800.0, 7200.0])
+@pytest.mark.parametrize("speed", [SLOW / 3, SLOW, FAST])
+@pytest.mark.parametrize("error", [0.5, 2.0])
+def test_a_speed_that_is_wrong_by_two_changes_little(
+    seconds: float, speed: float, error: float
+) -> None:
+    config = RunConfig(max_seconds=seconds)
+    right, wrong = choose(config, 60_000, speed), choose(config, 60_000, speed * error)
+    assert 0.49 <= wrong["batch_size"] / right["batch_size"] <= 2
+    assert abs(wrong["width"] - right["width"]) <= 16
+
+
+def test_without_a_limit_in_time_the_network_is_the_default_one() -> None:
+    short, long = (choose(RunConfig(epochs=n), 60_000, 0.0) for n in (0.5, 10))
+    assert set(short) == set(long)
+    assert "width" not in short
+    assert short["batch_size"] < long["batch_size"] == RECIPES["fast"].batch_size
+
+
+def test_the_first_limit_decides() -> None:
+    by_time = choose(MINUTE, 60_000, SLOW)
+    assert choose(replace(MINUTE, epochs=100), 60_000, SLOW) == by_time
+    assert choose(replace(MINUTE, epochs=100, max_steps=10**6), 60_000, SLOW) == by_time
+    assert choose(replace(MINUTE, epochs=0.01), 60_000, SLOW) == choose(
+        RunConfig(epochs=0.01), 60_000, 0.0
+    )
+    assert choose(replace(MINUTE, max_steps=5), 60_000, SLOW) == {}
+    assert choose(RunConfig(max_steps=5), 60_000, 0.0) == {}
+
+
+def test_what_the_user_chose_and_the_classic_recipe_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Trainer] = []
+
+    def measure(trial: Trainer) -> float:
+        measured.append(trial)
+        return SLOW
+
+    monkeypatch.setattr(fit, "measure_speed", measure)
+    data = tiny_digits(20)
+    expected = choose(MINUTE, 20, SLOW)
+    assert fitted(MINUTE, data, CPU, Distributed(), set()) == expected
+    del expected["width"]
+    assert fitted(MINUTE, data, CPU, Distributed(), {"width", "seed"}) == expected
+    assert [trial.config.recipe.width for trial in measured] == [64, 64]
+    classic = replace(MINUTE, recipe=RECIPES["ddpm"])
+    assert fitted(classic, data, CPU, Distributed(), set()) == {}
+    assert fitted(RunConfig(max_steps=9), data, CPU, Distributed(), set()) == {}
+    assert len(measured) == 2, "nothing is measured where nothing depends on it"
+
+
+@pytest.mark.long
+def test_the_reference_is_measured_with_the_network_that_the_table_is_about() -> None:
+    narrow = replace(MINUTE, recipe=replace(RECIPES["fast"], width=16, batch_size=2))
+    choices = fitted(narrow, tiny_digits(20), CPU, Distributed(), set())
+    assert choices["batch_size"] % 8 == 0
