@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from diffcli import __version__
+from diffcli.commands.distill import distill
 from diffcli.commands.evaluate import evaluate
 from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
@@ -93,6 +94,7 @@ def diffcli(
 
 
 app.command()(train)
+app.command()(distill)
 app.command()(sample)
 app.command()(watch)
 app.command()(info)

@@ -135,9 +135,11 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
     from rich.console import Console
     from rich.table import Table
 
-    recipe, size = config.recipe, config.image_size
+    recipe, size, teacher = config.recipe, config.image_size, config.distillation
     limit = config.max_seconds
     settings = {
+        "model": teacher and teacher.teacher,
+        "guidance": teacher and f"{teacher.guidance_scale:g}",
         "data": config.data,
         "image_size": f"{size[1]}x{size[0]}" if size else None,
         "flip": config.flip,
@@ -167,7 +169,9 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
     table.add_row("expected to take", clock(plan.seconds))
     console.print(table)
     if plan.warning:
-        warning = f"warning: {plan.warning}; --recipe fast has a schedule without this flaw"
+        warning = f"warning: {plan.warning}"
+        if recipe.name == "ddpm":
+            warning += "; --recipe fast has a schedule without this flaw"
         console.print(warning, style="yellow", soft_wrap=True)
 
 

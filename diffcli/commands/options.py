@@ -142,7 +142,7 @@ DeviceOption = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", 
 SamplerOption = Annotated[
     SamplerName | None,
     option(
-        "Sampler: ddpm, ddim, dpmpp or dpmpp-sde.",
+        "Sampler: ddpm, ddim, dpmpp, dpmpp-sde or consistency.",
         SAMPLING_PANEL,
         shown="the model's",
         metavar="<name>",

@@ -81,9 +81,6 @@ class Denoiser(nn.Module):
         eq. 6, whose ``w`` is ``scale - 1``): scale 1 is plain conditional, 0 unconditional.
         Each of these costs one evaluation; any other scale evaluates both in one batch.
 
-        ``x_0`` and ``epsilon`` solve ``x_t = alpha * x_0 + sigma * epsilon`` and
-        ``prediction = a * x_0 + b * epsilon``.
-
         Args:
             x_t: noisy images ``(B, C, H, W)``.
             t: the timestep of all of them.
@@ -100,6 +97,19 @@ class Denoiser(nn.Module):
             both = self.network(torch.cat([x_t, x_t]), time, torch.cat([labels, no_label]))
             conditional, unconditional = both.chunk(2)
             prediction = torch.lerp(unconditional, conditional, guidance_scale)
+        return self.estimate(x_t, t, prediction)
+
+    def estimate(self, x_t: Tensor, t: int | Tensor, prediction: Tensor) -> Estimate:
+        """The image and the noise that follow from the network's prediction.
+
+        ``x_0`` and ``epsilon`` solve ``x_t = alpha * x_0 + sigma * epsilon`` and
+        ``prediction = a * x_0 + b * epsilon``.
+
+        Args:
+            x_t: noisy images ``(B, C, H, W)``.
+            t: their timesteps, one for all or ``(B,)``.
+            prediction: of the network, of the shape of ``x_t``.
+        """
         alpha, sigma = self.schedule.alpha_sigma(t)
         a, b = PREDICTION_TYPES[self.prediction_type](alpha, sigma)
         determinant = alpha * b - sigma * a

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 ScheduleName = Literal["linear", "scaled-linear", "cosine", "rectified-flow"]
 PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
-SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "consistency"]
 Variance = Literal["beta", "beta-tilde"]
 
 CHANNELS_PER_GROUP = 16

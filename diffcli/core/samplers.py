@@ -138,6 +138,29 @@ def dpmpp_sde(
         yield Step(t, s, x, x0)
 
 
+def consistency(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    plan: StepPlan,
+    draw_noise: DrawNoise,
+    *_unused: object,
+) -> Iterator[Step]:
+    """Sampling from a consistency model (Song et al. 2023, algorithm 1).
+
+    Such a model's estimate of ``x_0`` is a finished image.  Each step noises it afresh::
+
+        x_s = alpha_s * x_0 + sigma_s * z
+    """
+    for t, s in plan:
+        x0 = denoise(x, t).x0
+        alpha_s, sigma_s = schedule.alpha_sigma(s)
+        x = alpha_s * x0
+        if s >= 0:
+            x = x + sigma_s * draw_noise()
+        yield Step(t, s, x, x0)
+
+
 class Sampler(NamedTuple):
     """A sampler and what is said of it."""
 
@@ -155,6 +178,7 @@ SAMPLERS: dict[SamplerName, Sampler] = {
     "ddim": Sampler(ddim, "DDIM", adds_noise=False),
     "dpmpp": Sampler(dpmpp, "DPM++ 2M", adds_noise=False),
     "dpmpp-sde": Sampler(dpmpp_sde, "DPM++ 2M SDE", adds_noise=True),
+    "consistency": Sampler(consistency, "LCM", adds_noise=True),
 }
 
 

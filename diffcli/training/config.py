@@ -60,6 +60,34 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """The teacher of a run, and the guidance that its student learns.
+
+    Args:
+        teacher: what the user called it, for people.
+        sha256: of the teacher's file.
+        guidance_scale: see ``SamplingSettings``.
+        guidance_interval: see ``SamplingSettings``.
+    """
+
+    teacher: str
+    sha256: str
+    guidance_scale: float
+    guidance_interval: tuple[int, int] | None
+
+    @property
+    def guidance(self) -> SamplingSettings:
+        """The guidance as settings.
+
+        Raises:
+            ValueError: if a field is out of range.
+        """
+        return SamplingSettings(
+            guidance_scale=self.guidance_scale, guidance_interval=self.guidance_interval
+        )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All that decides what a run does: equal configurations give equal runs.
 
@@ -74,6 +102,7 @@ class RunConfig:
         max_steps: see ``budget``.
         max_seconds: see ``budget``.
         architecture: of the network; see ``for_images``.
+        distillation: the teacher, if the run has one.
 
     Raises:
         ValueError: if a field is out of range.
@@ -89,6 +118,7 @@ class RunConfig:
     max_steps: int | None = None
     max_seconds: float | None = None
     architecture: UNetConfig | None = None
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):

@@ -3,7 +3,7 @@
 This module does not import torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from diffcli.core.parameters import (
@@ -15,6 +15,7 @@ from diffcli.core.parameters import (
 from diffcli.training.timesteps import TimestepDensity
 
 RecipeName = Literal["fast", "ddpm"]
+"""What ``diffcli train`` offers."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Recipe:
     """How a model is trained, and how images are drawn from it by default.
 
     Args:
-        name: of the recipe.
+        name: of the recipe; ``distillation`` is made for each teacher.
         schedule: the noise schedule.
         prediction_type: what the network predicts.
         sampling: the default settings of the finished model.
@@ -40,7 +41,7 @@ class Recipe:
         ValueError: if a number is out of range.
     """
 
-    name: RecipeName
+    name: Literal["fast", "ddpm", "distillation"]
     schedule: ScheduleConfig
     prediction_type: PredictionType
     sampling: SamplingSettings
@@ -64,6 +65,32 @@ class Recipe:
             raise ValueError(f"learning_rate must be in 0 .. 1, not {self.learning_rate:g}")
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout must be in 0 .. 1, not {self.label_dropout:g}")
+
+
+def distillation_recipe(
+    schedule: ScheduleConfig, prediction_type: PredictionType, steps: int
+) -> Recipe:
+    """The recipe for a consistency model of a teacher.
+
+    Args:
+        schedule: of the teacher.
+        prediction_type: of the teacher.
+        steps: to draw in.
+
+    Raises:
+        ValueError: if there are more steps than timesteps.
+    """
+    if not 1 <= steps <= schedule.num_timesteps:
+        raise ValueError(f"steps must be in 1 .. {schedule.num_timesteps}, not {steps}")
+    return replace(
+        RECIPES["fast"],
+        name="distillation",
+        schedule=schedule,
+        prediction_type=prediction_type,
+        sampling=SamplingSettings("consistency", steps),
+        learning_rate=1e-3,
+        timesteps=TimestepDensity(),
+    )
 
 
 RECIPES: dict[RecipeName, Recipe] = {

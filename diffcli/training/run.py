@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.figures.grid import grid
-from diffcli.files.checkpoint import ModelDescription
+from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.run_folder import Metrics, Position, RunFolder
+from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.run_folder import TEACHER_FILE, Metrics, Position, RunFolder
 from diffcli.training.trainer import Trainer
 from diffcli.training.validation import Validation
 
@@ -79,12 +80,15 @@ class Run:
         distributed: Distributed,
     ) -> None:
         self.folder = folder
-        self.trainer = make_trainer(config, data.train, device, distributed)
+        teacher = folder.path / TEACHER_FILE if config.distillation else None
+        self.trainer = make_trainer(config, data.train, device, distributed, teacher)
         self.seconds = 0.0
         self._description = describe(config, data.train)
         self._budget = config.budget(len(data.train))
         schedule = self.trainer.denoiser.schedule
-        self._validation = Validation(data.held_out, schedule.num_timesteps, device)
+        self._validation = Validation(
+            data.held_out, schedule.num_timesteps, device, self.trainer.objective
+        )
         self._distributed = distributed
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
@@ -103,16 +107,27 @@ class Run:
         device: torch.device,
         distributed: Distributed,
         force: bool = False,
+        teacher: Path | None = None,
     ) -> "Run":
         """A new run in a new folder.
+
+        Args:
+            path: of the folder.
+            config: of the run.
+            data: the data set.
+            device: where to train.
+            distributed: the processes that share the run.
+            force: whether a folder of that name may be replaced.
+            teacher: its model file, if the run is a distillation.
 
         Raises:
             UsageError: if the folder exists and must not be replaced.
             OSError: if it cannot be made.
         """
         folder, config = RunFolder(path), resolved(config, data.train)
-        if distributed.is_leader:
-            folder.create(config, force)
+        with distributed.leader_first():
+            if distributed.is_leader:
+                folder.create(config, force, teacher)
         return cls(folder, config, data, device, distributed)
 
     @classmethod
@@ -342,6 +357,13 @@ def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
     config = resolved(config, data)
     assert config.architecture is not None
     recipe = config.recipe
+    training: dict[str, Any] = {
+        "recipe": recipe.name,
+        "seed": config.seed,
+        "batch_size": recipe.batch_size,
+    }
+    if config.distillation:
+        training["distilled_from"] = asdict(config.distillation)
     return ModelDescription(
         architecture=config.architecture,
         schedule=recipe.schedule,
@@ -349,17 +371,37 @@ def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
         sampling=recipe.sampling,
         class_names=data.class_names,
         dataset=config.data,
-        training={"recipe": recipe.name, "seed": config.seed, "batch_size": recipe.batch_size},
+        training=training,
     )
 
 
 def make_trainer(
-    config: RunConfig, data: LabelledImages, device: torch.device, distributed: Distributed
+    config: RunConfig,
+    data: LabelledImages,
+    device: torch.device,
+    distributed: Distributed,
+    teacher: Path | None = None,
 ) -> Trainer:
-    """A trainer at the start of a run; equal configurations give equal weights."""
+    """A trainer at the start of a run; equal configurations give equal weights.
+
+    Args:
+        config: of the run.
+        data: the training images.
+        device: where to train.
+        distributed: the processes that share the run.
+        teacher: its model file, if the run is a distillation.
+
+    Raises:
+        DiffcliError: if the teacher cannot be read.
+    """
     torch.manual_seed(config.seed)
     denoiser = describe(config, data).build().to(device)
-    return Trainer(denoiser, data, config, distributed)
+    if config.distillation is None or teacher is None:
+        return Trainer(denoiser, data, config, distributed)
+    _, master = load_model(teacher)
+    denoiser.network.load_state_dict(master.network.state_dict())
+    objective = ConsistencyLoss(master.to(device), config.distillation.guidance)
+    return Trainer(denoiser, data, config, distributed, objective)
 
 
 def sample_grid(denoiser: Denoiser, settings: SamplingSettings) -> Image.Image:

@@ -23,6 +23,7 @@ from diffcli.training.config import RunConfig
 
 CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
+TEACHER_FILE = "teacher.safetensors"
 METRICS_FILE = "metrics.jsonl"
 LOSS_FILE = "loss.png"
 
@@ -88,8 +89,13 @@ class RunFolder:
         if self.path.exists() and not force:
             raise UsageError(f"the run {self.path} exists", "force")
 
-    def create(self, config: RunConfig, force: bool) -> None:
+    def create(self, config: RunConfig, force: bool, teacher: Path | None = None) -> None:
         """Make the folder of a new run, with its configuration.
+
+        Args:
+            config: of the run.
+            force: whether a folder of that name may be replaced.
+            teacher: a model file to copy, so that the run does not depend on another place.
 
         Raises:
             UsageError: if it exists and must not be replaced.
@@ -102,6 +108,8 @@ class RunFolder:
         try:
             fresh.chmod(0o755)
             RunFolder(fresh).save_config(config)
+            if teacher:
+                shutil.copyfile(teacher, fresh / TEACHER_FILE)
             if self.path.exists():
                 shutil.rmtree(self.path)
             fresh.rename(self.path)

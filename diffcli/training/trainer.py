@@ -14,6 +14,7 @@ from diffcli.device import has_native_bfloat16
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
+from diffcli.training.objectives import Objective, diffusion_loss
 from diffcli.training.optimizers import make_optimizers
 
 WARMUP_STEPS = 50
@@ -63,6 +64,7 @@ class Trainer:
         data: the training images; they are moved to that device.
         config: of the run.
         distributed: the processes that share each batch.
+        objective: what is minimised.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Trainer:
         data: LabelledImages,
         config: RunConfig,
         distributed: Distributed,
+        objective: Objective = diffusion_loss,
     ) -> None:
         self.denoiser = denoiser.train().requires_grad_(True)
         self.device = denoiser.schedule.device
@@ -78,6 +81,7 @@ class Trainer:
         self.config = config
         self.steps_done = 0
         self._distributed = distributed
+        self.objective = objective
         probabilities = config.recipe.timesteps.probabilities(denoiser.schedule.log_snr)
         self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
@@ -99,7 +103,7 @@ class Trainer:
         """
         self.denoiser.network.compile()
         try:
-            self._loss().backward()
+            self._loss(progress=0.0).backward()
         except RuntimeError:
             torch.compiler.set_stance("force_eager")
             raise
@@ -144,7 +148,7 @@ class Trainer:
             The loss, a scalar tensor on the device: reading it would make the device wait.
         """
         self._set_rates(progress)
-        loss = self._loss()
+        loss = self._loss(progress)
         loss.backward()
         loss = loss.detach()
         grads = [param.grad for param in self.denoiser.parameters() if param.grad is not None]
@@ -164,7 +168,7 @@ class Trainer:
         for group, rate in zip(self._groups(), self._base_rates, strict=True):
             group["lr"] = rate * factor
 
-    def _loss(self) -> Tensor:
+    def _loss(self, progress: float) -> Tensor:
         """This process's part of the mean loss of the next batch."""
         # Drawn for the whole batch in every process, so that their number makes no difference.
         seed, recipe, schedule = self.config.seed, self.config.recipe, self.denoiser.schedule
@@ -189,5 +193,5 @@ class Trainer:
             x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
         labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            losses = self.denoiser.loss(x0, t, labels, epsilon)
+            losses = self.objective(self.denoiser, x0, t, labels, epsilon, progress)
         return losses.sum() / count

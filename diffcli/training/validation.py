@@ -6,6 +6,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
 from diffcli.device import has_native_bfloat16
+from diffcli.training.objectives import Objective, diffusion_loss
 from diffcli.training.trainer import derived_seed
 
 QUARTERS = 4
@@ -22,9 +23,16 @@ class Validation:
         held_out: images that are not trained on.
         num_timesteps: T.
         device: where the model is.
+        objective: whose loss it is, as at the end of a run.
     """
 
-    def __init__(self, held_out: LabelledImages, num_timesteps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        held_out: LabelledImages,
+        num_timesteps: int,
+        device: torch.device,
+        objective: Objective = diffusion_loss,
+    ) -> None:
         # If there are few images, each is used several times, with different noise.
         count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
         generator = torch.Generator().manual_seed(derived_seed("validation"))
@@ -35,6 +43,7 @@ class Validation:
         batch = (x0, t, labels, epsilon)
         self._parts = [[piece.to(device) for piece in part.split(_BATCH)] for part in batch]
         self._device_type = device.type
+        self._objective = objective
         self._bfloat16 = has_native_bfloat16(device)
 
     def quarters(self, denoiser: Denoiser) -> tuple[float, ...]:
@@ -45,5 +54,8 @@ class Validation:
     def losses(self, denoiser: Denoiser) -> Tensor:
         """The same as a tensor ``(4,)`` on the device."""
         with torch.autocast(self._device_type, torch.bfloat16, enabled=self._bfloat16):
-            losses = [denoiser.loss(*part) for part in zip(*self._parts, strict=True)]
+            losses = [
+                self._objective(denoiser, x0, t, labels, epsilon, progress=1.0)
+                for x0, t, labels, epsilon in zip(*self._parts, strict=True)
+            ]
         return torch.stack([part.mean() for part in torch.cat(losses).tensor_split(QUARTERS)])

@@ -8,7 +8,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Estimate
 from diffcli.core.generate import ImageNoise, generate
 from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
-from diffcli.core.samplers import SAMPLERS, Step, ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.samplers import SAMPLERS, Step, consistency, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan
 from diffcli.data.images import to_pixels
 from tests import tiny
@@ -129,7 +129,13 @@ def test_the_table_has_every_sampler_and_says_which_add_noise() -> None:
 @pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
 @pytest.mark.parametrize(
     ("name", "sampler"),
-    [("ddpm", ddpm), ("ddim", ddim), ("dpmpp", dpmpp), ("dpmpp-sde", dpmpp_sde)],
+    [
+        ("ddpm", ddpm),
+        ("ddim", ddim),
+        ("dpmpp", dpmpp),
+        ("dpmpp-sde", dpmpp_sde),
+        ("consistency", consistency),
+    ],
 )
 def test_the_requested_sampler_draws(
     name: SamplerName, sampler: Callable[..., Iterator[Step]], variance: Variance

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
 from diffcli.core.parameters import ScheduleConfig, Variance
-from diffcli.core.samplers import Denoise, Step, StepPlan, ddim, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.samplers import Denoise, Step, StepPlan, consistency, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 
 Solver = Callable[[Denoise, NoiseSchedule, Tensor, StepPlan], Iterator[Step]]
@@ -398,3 +398,34 @@ def test_every_step_is_reported_as_planned(solver: Solver) -> None:
         assert (step.t, step.s) == (t, s)
         assert torch.equal(step.x0, data.x0(x, t))
         x = step.x
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("config", SCHEDULES[2:], ids=short)
+def test_an_exact_consistency_function_draws_the_data_in_any_number_of_steps(
+    config: ScheduleConfig, count: int
+) -> None:
+    """Every step ends in the data: its estimate is exact, and fresh noise keeps it so."""
+    data = Gaussian(NoiseSchedule.from_config(config))
+    generator = torch.Generator().manual_seed(count)
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        x0 = data.flow(x, t, -1)
+        return Estimate(x0, torch.full_like(x, torch.nan))
+
+    def draw_noise() -> Tensor:
+        return torch.randn(20_000, 1, 1, 1, generator=generator, dtype=torch.float64)
+
+    plan = step_plan(300, count)
+    steps = list(consistency(denoise, data.schedule, draw_noise(), plan, draw_noise, "beta-tilde"))
+    assert len(steps) == count
+    for step in steps:
+        # The start is N(0, 1), where the noised data are not quite.
+        assert float(step.x0.mean()) == pytest.approx(data.mean, abs=0.02)
+        assert float(step.x0.std()) == pytest.approx(data.std, rel=0.02)
+    for before, after in pairwise(steps):
+        signal, noise = data.schedule.alpha_sigma(before.s)
+        added = (before.x - signal * before.x0) / noise
+        assert float(added.std()) == pytest.approx(1, rel=0.03)
+        assert torch.equal(after.x0, data.flow(before.x, after.t, -1))
+    assert torch.equal(steps[-1].x, steps[-1].x0)

@@ -78,7 +78,10 @@ def test_without_a_seed_pictures_differ(model_file: Path) -> None:
         ({"steps": 21}, "^steps must be in 1 .. 20"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"guidance_scale": -1.0}, "guidance must be in"),
-        ({"sampler": "euler"}, "unknown sampler 'euler'; known are ddpm, ddim, dpmpp, dpmpp-sde"),
+        (
+            {"sampler": "euler"},
+            "unknown sampler 'euler'; known are ddpm, ddim, dpmpp, dpmpp-sde, consistency",
+        ),
     ],
 )
 def test_wrong_arguments_are_errors_without_flags(

@@ -1,0 +1,300 @@
+"""What the commands that train have in common: the plan, the run, its end."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from diffcli.commands.console import (
+    ProgressDisplay,
+    deferred_interruption,
+    list_unreadable,
+    say,
+    show_plan,
+    status_line,
+)
+from diffcli.errors import UsageError
+from diffcli.training.config import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffcli.data.images import LabelledImages
+    from diffcli.data.sources import DataSet
+    from diffcli.files.checkpoint import ModelDescription
+    from diffcli.training.distributed import Distributed
+    from diffcli.training.run import Run
+    from diffcli.training.run_folder import RunFolder
+    from diffcli.training.trainer import Trainer
+
+END_PANEL, DATA_PANEL, TRAINING_PANEL = "End of the run", "Data", "Training"
+_DEFAULT_EPOCHS = 10.0
+_MAX_EPOCHS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a run that a user gave.
+
+    Raises:
+        UsageError: if one is out of range.
+    """
+
+    epochs: float | None
+    max_steps: int | None
+    max_seconds: float | None
+
+    def __post_init__(self) -> None:
+        check_range("--epochs", self.epochs, _MAX_EPOCHS)
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+    def or_default(self) -> "Limits":
+        """The same, or if there are none, those of a run without any."""
+        return self if self else Limits(_DEFAULT_EPOCHS, None, None)
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """A configuration with these limits."""
+        return replace(config, **asdict(self))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to carry out.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        sources: where each setting comes from, by name.
+        resume: whether the run exists.
+        force: whether a new run may replace an old one.
+        limited: whether limits were given.
+        teacher: its model file, for a new distillation.
+    """
+
+    folder: "RunFolder"
+    config: RunConfig
+    sources: dict[str, str]
+    resume: bool = False
+    force: bool = False
+    limited: bool = False
+    teacher: Path | None = None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to carry it out.
+
+    Args:
+        device: where to train.
+        data_dir: folder for downloads.
+        dry_run: whether to stop after the plan.
+        quiet: whether to print errors only.
+        as_json: whether to print results as JSON.
+    """
+
+    device: str
+    data_dir: Path | None
+    dry_run: bool
+    quiet: bool
+    as_json: bool
+
+
+def setting_sources(context: typer.Context) -> dict[str, str]:
+    """Where the value of each parameter comes from: ``default``, ``commandline`` ..."""
+    found = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: source.name.lower() for name, source in found.items() if source}
+
+
+def new_folder(name: str | None, force: bool) -> "RunFolder":
+    """The folder of a new run, which may be taken.
+
+    Raises:
+        UsageError: if it exists and must not be replaced, or the name is none for a folder.
+    """
+    from diffcli.files.locations import RUNS_FOLDER
+    from diffcli.training.run_folder import RunFolder
+
+    if name is None:
+        name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
+    folder = RunFolder(RUNS_FOLDER / name)
+    folder.check_free(force)
+    return folder
+
+
+def check_range(option: str, value: float | None, most: float) -> None:
+    """Check a number that must be positive.
+
+    Raises:
+        UsageError: if it is not, or above ``most``.
+    """
+    if value is not None and not 0 < value <= most:
+        raise UsageError(f"{option} must be above 0 and at most {most:,}, not {value:g}")
+
+
+def carry_out(job: Job, manner: Manner) -> None:
+    """Show the plan of a run, train, and print the results.
+
+    Raises:
+        DiffcliError: if that is not possible.
+        typer.Exit: if it was interrupted.
+    """
+    from diffcli.device import open_device
+    from diffcli.files.checkpoint import read_description
+    from diffcli.training.distributed import join_processes
+    from diffcli.training.run import Run, resolved
+    from diffcli.training.run_folder import TEACHER_FILE
+
+    config, folder = job.config, job.folder
+    where = open_device(manner.device)
+    with join_processes() as distributed:
+        quiet = manner.quiet or not distributed.is_leader
+        dataset = _load(config, manner.data_dir, distributed, quiet)
+        if job.teacher:
+            _check_data(config.data, dataset.train, read_description(job.teacher))
+        if not job.resume:
+            config = _fitted(config, dataset.train, where, distributed, job.sources)
+        config = resolved(config, dataset.train)
+        if not quiet or (manner.dry_run and distributed.is_leader):
+            teacher = job.teacher or folder.path / TEACHER_FILE
+            as_json = manner.dry_run and manner.as_json
+            _foresee(config, dataset.train, where, job.sources, teacher, as_json)
+        if manner.dry_run:
+            return
+        with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
+            if job.resume:
+                run = Run.open(folder, config, dataset, where, distributed)
+                _check_end(run, job.limited, quiet)
+            else:
+                run = Run.create(
+                    folder.path, config, dataset, where, distributed, job.force, job.teacher
+                )
+            _compile(run.trainer, config, quiet=True)
+            for status in run.train(interruption):
+                display.show(status.progress, status_line(status))
+        if interruption() and run.progress < 1:
+            say(
+                f"stopped after {run.trainer.steps_done} steps, all saved; go on with: "
+                f"diffcli train --resume {folder.path.name}"
+            )
+            raise typer.Exit(interruption.exit_code)
+        if distributed.is_leader:
+            folder.save_loss_chart()
+            result = {"folder": str(folder.path), **run.summary()}
+            print(json.dumps(result) if manner.as_json else folder.path)
+
+
+def _load(
+    config: RunConfig, data_dir: Path | None, distributed: "Distributed", quiet: bool
+) -> "DataSet":
+    """Read the data set; with several processes, the first one downloads it before the others."""
+    from diffcli.data.sources import load_data
+
+    with ProgressDisplay(quiet) as display, distributed.leader_first():
+
+        def show(done: int, total: int, size: int) -> None:
+            text = f"{done:,} of {total:,} pictures, {size / 1e6:.1f} MB in memory"
+            display.show(done / total, text)
+
+        dataset = load_data(config.data, config.image_size, data_dir, show)
+    if not quiet:
+        list_unreadable(dataset.unreadable)
+    return dataset
+
+
+def _check_data(name: str, data: "LabelledImages", teacher: "ModelDescription") -> None:
+    """Check that a model can be distilled with a data set.
+
+    Raises:
+        UsageError: if it was trained on others.
+    """
+    if data.class_names != teacher.class_names:
+        raise UsageError(
+            f"the model has the classes {', '.join(teacher.class_names)}, and {name} has "
+            f"{', '.join(data.class_names)}",
+            "data",
+        )
+    channels, needed = data.images.shape[1], teacher.architecture.image_channels
+    if channels != needed:
+        raise UsageError(
+            f"the model draws pictures of {needed} channels, and {name} has {channels}", "data"
+        )
+
+
+def _fitted(
+    config: RunConfig,
+    data: "LabelledImages",
+    device: "torch.device",
+    distributed: "Distributed",
+    sources: dict[str, str],
+) -> RunConfig:
+    """The configuration with a recipe that is fitted to machine and limits."""
+    from diffcli.training.fit import fitted
+
+    given = {name for name, source in sources.items() if source == "commandline"}
+    choices = fitted(config, data, device, distributed, given)
+    sources.update(dict.fromkeys(choices, "fitted"))
+    return replace(config, recipe=replace(config.recipe, **choices))
+
+
+def _foresee(
+    config: RunConfig,
+    data: "LabelledImages",
+    device: "torch.device",
+    sources: Mapping[str, str],
+    teacher: Path,
+    as_json: bool,
+) -> None:
+    """Measure the speed of a trial and print the plan of the run."""
+    from diffcli.training.distributed import Distributed
+    from diffcli.training.plan import make_plan
+    from diffcli.training.run import make_trainer
+
+    trial = make_trainer(config, data, device, Distributed(), teacher)
+    _compile(trial, config, quiet=False)
+    plan = make_plan(trial)
+    if as_json:
+        print(json.dumps({"config": config.document(), "plan": asdict(plan)}))
+    else:
+        show_plan(plan, config, sources)
+
+
+def _compile(trainer: "Trainer", config: RunConfig, quiet: bool) -> None:
+    """Compile if requested, or say why it is not possible."""
+    if not config.compile:
+        return
+    if not quiet:
+        say("compiling the network, which takes up to a minute the first time")
+    # The messages of torch are about the machine, not about this run.
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        trainer.compile()
+    except RuntimeError as error:
+        if not quiet:
+            reason = str(error).strip().partition("\n")[0]
+            say(f"the network cannot be compiled and runs without it: {reason}")
+
+
+def _check_end(run: "Run", limited: bool, quiet: bool) -> None:
+    """Say so if a resumed run is complete.
+
+    Raises:
+        UsageError: if limits were given that the run has already reached.
+    """
+    if run.progress < 1:
+        return
+    had = (
+        f"{run.folder.path} has had {run.trainer.steps_done:,} steps in {run.seconds:.0f} s already"
+    )
+    if limited:
+        raise UsageError(f"{had}; to go on, give a later limit")
+    if not quiet:
+        say(f"{had} and is complete; to go on, give a later limit")
