@@ -15,12 +15,19 @@ from safetensors.torch import load_file
 from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.checkpoint import read_description
-from diffcli.training.config import RunConfig
+from diffcli.files.checkpoint import load_model, read_description, save_model
+from diffcli.training.config import Distillation, RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.recipe import RECIPES, RecipeName
+from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
 from diffcli.training.run import Run
-from diffcli.training.run_folder import METRICS_FILE, STATE_FILE, Metrics, RunFolder, find_run
+from diffcli.training.run_folder import (
+    METRICS_FILE,
+    STATE_FILE,
+    TEACHER_FILE,
+    Metrics,
+    RunFolder,
+    find_run,
+)
 from diffcli.training.timesteps import TimestepDensity
 from tests import tiny
 from tests.training.pictures import tiny_digits, write_folder
@@ -48,13 +55,30 @@ def tiny_config(
     )
 
 
+def distilling_config() -> RunConfig:
+    """With guidance, so that the teacher takes part."""
+    recipe = distillation_recipe(tiny.COSINE, "v_prediction", steps=2)
+    return replace(
+        tiny_config(),
+        recipe=replace(recipe, batch_size=BATCH),
+        distillation=Distillation("tiny", "0" * 64, 1.5, None),
+    )
+
+
 def data(count: int = 50) -> DataSet:
     digits = tiny_digits()
     return DataSet(digits.subset(torch.arange(count)), digits.subset(torch.arange(50, 60)))
 
 
 def create(path: Path, config: RunConfig) -> Run:
-    return Run.create(path, config, data(), CPU, Distributed())
+    teacher = None
+    if config.distillation:
+        teacher = path.with_name("tiny.safetensors")
+        save_model(teacher, tiny.description(), tiny.network().state_dict())
+    run = Run.create(path, config, data(), CPU, Distributed(), teacher=teacher)
+    if teacher:
+        teacher.unlink()  # the run has a copy of its own
+    return run
 
 
 def reopen(path: Path) -> Run:
@@ -79,9 +103,9 @@ def results(folder: Path) -> dict[str, bytes]:
     return found
 
 
-@pytest.fixture(scope="module", params=["fast", "ddpm"])
+@pytest.fixture(scope="module", params=["fast", "ddpm", "distillation"])
 def config(request: pytest.FixtureRequest) -> RunConfig:
-    return tiny_config(request.param)
+    return distilling_config() if request.param == "distillation" else tiny_config(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +365,29 @@ def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
     assert [line.step for line in folder.metrics()] == [10, 12, 15]
     assert read_description(folder.path / "model.safetensors").training["steps"] == 15
     assert RunFolder(folder.path).config().architecture == UNetConfig(1, 8, 8, 3)
+
+
+def test_a_student_starts_as_its_teacher_and_says_so(tmp_path: Path) -> None:
+    run = create(tmp_path / "run", distilling_config())
+    for name, tensor in tiny.network().state_dict().items():
+        assert torch.equal(run.trainer.denoiser.network.state_dict()[name], tensor)
+        assert torch.equal(run.trainer.ema.network.state_dict()[name], tensor)
+    list(run.train(stop_after(3)))
+    description, student = load_model(tmp_path / "run" / "model.safetensors")
+    assert description.sampling == SamplingSettings("consistency", 2)
+    assert description.training["distilled_from"] == asdict(
+        Distillation("tiny", "0" * 64, 1.5, None)
+    )
+    _, teacher = load_model(tmp_path / "run" / TEACHER_FILE)
+    assert not torch.equal(student.network.stem.weight, teacher.network.stem.weight)
+    assert torch.equal(teacher.network.stem.weight, tiny.network().stem.weight)
+
+
+def test_without_its_teacher_a_distillation_does_not_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, distilling_config()).train(stop_after(3)))
+    (folder / TEACHER_FILE).unlink()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(DiffcliError, match=TEACHER_FILE):
+        reopen(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
