@@ -11,16 +11,19 @@ from diffcli.commands.options import JsonOption
 def info(
     file: Annotated[
         Path,
-        typer.Argument(help="Model file, run folder, name of a run, or picture that diffcli drew."),
+        typer.Argument(
+            help="Model file, run folder, name of a run or model, or picture that diffcli drew."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
     """Show the metadata of a model or a picture."""
     from diffcli.files.inspection import flattened, inspect
-    from diffcli.files.locations import RUNS_FOLDER, find_model
+    from diffcli.files.locations import RUNS_FOLDER, SHIPPED_MODELS, find_model
 
-    is_run = not file.is_file() and (file.is_dir() or (RUNS_FOLDER / file).is_dir())
-    document = inspect(find_model(file) if is_run else file)
+    by_name = str(file) in SHIPPED_MODELS or (RUNS_FOLDER / file).is_dir()
+    is_model = not file.is_file() and (file.is_dir() or by_name)
+    document = inspect(find_model(file) if is_model else file)
     if as_json:
         import json
 

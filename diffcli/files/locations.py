@@ -10,6 +10,8 @@ from diffcli.errors import UsageError
 
 RUNS_FOLDER = Path("runs")
 MODEL_FILE = "model.safetensors"
+SHIPPED_MODELS = ("mnist", "mnist-2step")
+"""The models of the package by name, the usual one first."""
 
 
 def shipped_file(name: str) -> Path:
@@ -24,8 +26,8 @@ def find_model(wanted: Path | None = None) -> Path:
     """The path of a model.
 
     Args:
-        wanted: a file, a run's folder, or a run's name in ``runs/``.  If None: the model in
-            ``runs/`` that was written last, or else the shipped one.
+        wanted: a file, a run's folder, a run's name in ``runs/``, or the name of a shipped model.
+            If None: the model in ``runs/`` that was written last, or else the first shipped one.
 
     Raises:
         UsageError: if there is no such model.
@@ -35,18 +37,20 @@ def find_model(wanted: Path | None = None) -> Path:
     for candidate in (wanted, wanted / MODEL_FILE, RUNS_FOLDER / wanted / MODEL_FILE):
         if candidate.is_file():
             return candidate
+    if str(wanted) in SHIPPED_MODELS:
+        return shipped_file(f"{wanted}.safetensors")
     raise UsageError(
-        f"there is no model {wanted}: it must be a .safetensors file, a run's folder, or the name "
-        f"of a run in {RUNS_FOLDER}/",
+        f"there is no model {wanted}: it must be a .safetensors file, a run's folder, the name of "
+        f"a run in {RUNS_FOLDER}/, or {' or '.join(SHIPPED_MODELS)}",
         "model",
     )
 
 
 def usual_models() -> list[Path]:
-    """The models in ``runs/``, the one that was written last first, and then the shipped one."""
+    """The models in ``runs/``, the one that was written last first, and then those shipped."""
     models = [path for path in RUNS_FOLDER.glob(f"*/{MODEL_FILE}") if path.is_file()]
     models.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return [*models, shipped_file("mnist.safetensors")]
+    return [*models, *(shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS)]
 
 
 def cache_folder() -> Path:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -160,9 +161,6 @@ class Run:
             run.seconds = position.seconds
             run._losses = [torch.tensor(loss, device=device) for loss in position.losses]
             run._quarters = position.quarters
-        if distributed.is_leader and run.progress < 1:
-            folder.save_config(config)
-            folder.forget_metrics_after(run.trainer.steps_done)
         return run
 
     @property
@@ -185,9 +183,19 @@ class Run:
             interrupted: called after every step; if true, all is saved and the run ends.
 
         Raises:
+            UsageError: if another process trains in this folder.
             DiffcliError: if the loss is not finite; what was saved before stays.
             OSError: if the folder cannot be written; likewise.
         """
+        if self.progress >= 1:
+            return
+        with self.folder.locked() if self._distributed.is_leader else nullcontext():
+            if self._distributed.is_leader:
+                self.folder.save_config(self.trainer.config)
+                self.folder.forget_metrics_after(self.trainer.steps_done)
+            yield from self._train(interrupted)
+
+    def _train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         start = time.perf_counter() - self.seconds
         last_save = last_report = -math.inf
         images_before, seconds_before = self.trainer.images_seen, self.seconds

@@ -3,10 +3,12 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from diffcli.training.config import RunConfig
 CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
 TEACHER_FILE = "teacher.safetensors"
+_LOCK_FILE = ".lock"
 METRICS_FILE = "metrics.jsonl"
 LOSS_FILE = "loss.png"
 
@@ -111,11 +114,32 @@ class RunFolder:
             if teacher:
                 shutil.copyfile(teacher, fresh / TEACHER_FILE)
             if self.path.exists():
+                with self.locked():
+                    pass  # no other process trains in it
                 shutil.rmtree(self.path)
             fresh.rename(self.path)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A block in which no other process trains in this folder.
+
+        The lock ends with its process, however that ends.
+
+        Raises:
+            UsageError: if another process has it.
+        """
+        lock = FileLock(self.path / _LOCK_FILE, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UsageError(f"another process is training in {self.path}; stop it first") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save_config(self, config: RunConfig) -> None:
         """Write the configuration."""

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.errors import UsageError
-from diffcli.files.locations import find_model, shipped_file
+from diffcli.files.locations import SHIPPED_MODELS, find_model, shipped_file
 
 
 @pytest.fixture
@@ -35,6 +35,16 @@ def test_without_runs_the_shipped_model_is_used(
 @pytest.mark.parametrize("named", ["runs/a/model.safetensors", "runs/a", "a"])
 def test_a_model_goes_by_file_folder_or_name(runs: Path, named: str) -> None:
     assert find_model(Path(named)).resolve() == runs / "a" / "model.safetensors"
+
+
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
+def test_a_shipped_model_goes_by_its_name_unless_a_run_has_it(runs: Path, name: str) -> None:
+    assert find_model(Path(name)) == shipped_file(f"{name}.safetensors")
+    assert find_model(Path(name)).is_file()
+    own = runs / name / "model.safetensors"
+    own.parent.mkdir()
+    own.touch()
+    assert find_model(Path(name)).resolve() == own
 
 
 @pytest.mark.parametrize("named", ["nowhere", "unfinished", "runs", "."])

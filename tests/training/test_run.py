@@ -391,3 +391,21 @@ def test_without_its_teacher_a_distillation_does_not_go_on(tmp_path: Path) -> No
     with pytest.raises(DiffcliError, match=TEACHER_FILE):
         reopen(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = create(folder, tiny_config())
+    training = first.train(lambda: False)
+    next(training)
+    second = reopen(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError, match="another process is training in"):
+        next(second.train(lambda: False))
+    with pytest.raises(UsageError, match="another process is training in"):
+        RunFolder(folder).create(tiny_config(seed=9), force=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    list(training)
+    RunFolder(folder).create(tiny_config(seed=9), force=True)
+    assert RunFolder(folder).config().seed == 9
