@@ -38,7 +38,7 @@ def distill(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Model to distill: file, run folder, name of a run, mnist or mnist-2step.",
+            help="Model to distill: file, run folder, name of a run, or mnist.",
             show_default="newest run, else digits",
         ),
     ] = None,

@@ -131,7 +131,7 @@ def option(
 ModelOption = Annotated[
     Path | None,
     option(
-        "Model file, run folder, name of a run, mnist or mnist-2step.",
+        "Model file, run folder, name of a run, or mnist.",
         MODEL_PANEL,
         "--model",
         "-m",

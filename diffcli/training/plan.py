@@ -12,7 +12,8 @@ from diffcli.data.images import to_model_range
 from diffcli.training.trainer import Trainer
 
 _TRIAL_SECONDS = 1.0
-_LEAST_TRIAL_STEPS = 3
+# A few steps, unless the machine is so slow that even these take long.
+_LEAST_TRIAL_STEPS, _LONGEST_TRIAL_SECONDS = 3, 3.0
 # Above this, sampling starts visibly elsewhere than training ended.
 _TOLERABLE_ALPHAS_CUMPROD = 0.01
 
@@ -88,7 +89,9 @@ def measure_speed(trial: Trainer) -> float:
     """
     float(trial.step(0.0))  # the first step is slower than the others
     durations: list[float] = []
-    while sum(durations) < _TRIAL_SECONDS or len(durations) < _LEAST_TRIAL_STEPS:
+    while sum(durations) < _TRIAL_SECONDS or (
+        len(durations) < _LEAST_TRIAL_STEPS and sum(durations) < _LONGEST_TRIAL_SECONDS
+    ):
         start = time.perf_counter()
         float(trial.step(0.0))  # reading the loss waits for the device
         durations.append(time.perf_counter() - start)

@@ -103,7 +103,7 @@ class Trainer:
         """
         self.denoiser.network.compile()
         try:
-            self._loss(progress=0.0).backward()
+            self._loss().backward()
         except RuntimeError:
             torch.compiler.set_stance("force_eager")
             raise
@@ -148,7 +148,7 @@ class Trainer:
             The loss, a scalar tensor on the device: reading it would make the device wait.
         """
         self._set_rates(progress)
-        loss = self._loss(progress)
+        loss = self._loss()
         loss.backward()
         loss = loss.detach()
         grads = [param.grad for param in self.denoiser.parameters() if param.grad is not None]
@@ -168,7 +168,7 @@ class Trainer:
         for group, rate in zip(self._groups(), self._base_rates, strict=True):
             group["lr"] = rate * factor
 
-    def _loss(self, progress: float) -> Tensor:
+    def _loss(self) -> Tensor:
         """This process's part of the mean loss of the next batch."""
         # Drawn for the whole batch in every process, so that their number makes no difference.
         seed, recipe, schedule = self.config.seed, self.config.recipe, self.denoiser.schedule
@@ -193,5 +193,5 @@ class Trainer:
             x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
         labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            losses = self.objective(self.denoiser, x0, t, labels, epsilon, progress)
+            losses = self.objective(self.denoiser, x0, t, labels, epsilon)
         return losses.sum() / count

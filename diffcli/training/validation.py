@@ -23,7 +23,7 @@ class Validation:
         held_out: images that are not trained on.
         num_timesteps: T.
         device: where the model is.
-        objective: whose loss it is, as at the end of a run.
+        objective: whose loss it is.
     """
 
     def __init__(
@@ -54,8 +54,5 @@ class Validation:
     def losses(self, denoiser: Denoiser) -> Tensor:
         """The same as a tensor ``(4,)`` on the device."""
         with torch.autocast(self._device_type, torch.bfloat16, enabled=self._bfloat16):
-            losses = [
-                self._objective(denoiser, x0, t, labels, epsilon, progress=1.0)
-                for x0, t, labels, epsilon in zip(*self._parts, strict=True)
-            ]
+            losses = [self._objective(denoiser, *part) for part in zip(*self._parts, strict=True)]
         return torch.stack([part.mean() for part in torch.cat(losses).tensor_split(QUARTERS)])

@@ -9,9 +9,10 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import to_model_range
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.plan import Plan, count_flops, make_plan
+from diffcli.training.plan import Plan, count_flops, make_plan, measure_speed
 from diffcli.training.recipe import RECIPES, RecipeName
 from diffcli.training.run import describe, make_trainer
+from tests import tiny
 from tests.training.pictures import tiny_digits
 
 pytestmark = pytest.mark.long
@@ -66,3 +67,31 @@ def test_only_a_schedule_that_leaves_signal_is_warned_of() -> None:
     assert f"{left:.0%} of the picture" in classic.warning
     assert "--" not in classic.warning
     assert plan()[0].warning is None
+
+
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [
+        ([9.0, 0.1] + [0.2] * 20, 40.0),  # neither the first step nor one that was disturbed counts
+        ([9.0, 0.2, 0.2, 5.0, 0.2], 40.0),
+        ([9.0, 2.0, 2.0, 2.0], 4.0),  # a slow machine: no more than two steps
+    ],
+)
+def test_speed_is_the_median_of_some_steps_after_the_first(
+    durations: list[float], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPES["fast"], batch_size=8)
+    config = RunConfig(recipe=recipe, max_steps=1, architecture=tiny.config())
+    trial = make_trainer(config, tiny_digits(40), torch.device("cpu"), Distributed())
+    left = iter(durations)
+    now = 0.0
+    step = trial.step
+
+    def slowed(progress: float) -> Tensor:
+        nonlocal now
+        now += next(left)
+        return step(progress)
+
+    monkeypatch.setattr(trial, "step", slowed)
+    monkeypatch.setattr("diffcli.training.plan.time.perf_counter", lambda: now)
+    assert measure_speed(trial) == pytest.approx(expected)
