@@ -20,11 +20,11 @@ from diffcli.training.run import make_trainer
 
 # Up to so many images of the default network that the time allows: the width to train instead.
 # A narrow network makes more steps in the time; a wide one learns more in a step.
-WIDTHS = ((100_000, 32), (500_000, 48))
+_WIDTHS = ((100_000, 32), (500_000, 48))
 
 # Up to so many images: the guidance to draw with.  It brings pictures closer to the data and
 # makes them less varied; the longer the training, the less of it is needed.
-GUIDANCE = ((50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
+_GUIDANCE = ((50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
 _LEAST_GUIDANCE = 1.05
 
 # The batch grows with the square root of the number of images, and so does the number of steps.
@@ -83,12 +83,12 @@ def choose(config: RunConfig, count: int, speed: float) -> dict[str, Any]:
     if images == by_steps:
         return {}
     batch_size = 8 * max(1, round(2 * (images / _IMAGES_OF_BATCH_16) ** 0.5))
-    guidance = next((scale for most, scale in GUIDANCE if images <= most), _LEAST_GUIDANCE)
+    guidance = next((scale for most, scale in _GUIDANCE if images <= most), _LEAST_GUIDANCE)
     sampling = replace(default.sampling, guidance_scale=guidance)
     if images == by_passes:
         # Time is no limit: nothing is gained by a narrow network or a large batch.
         return {"batch_size": min(batch_size, default.batch_size), "sampling": sampling}
-    width = next((width for most, width in WIDTHS if images <= most), default.width)
+    width = next((width for most, width in _WIDTHS if images <= most), default.width)
     return {"batch_size": min(batch_size, _LARGEST_BATCH), "width": width, "sampling": sampling}
 
 
