@@ -82,7 +82,8 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, recipe: str) -> None:
     with Image.open(run / "loss.png") as chart:
         assert chart.mode == "RGB"
         assert len(set(chart.convert("L").tobytes())) > 10  # two curves, their names, a grid
-    assert not [path.name for path in folder.rglob("*") if path.name.startswith(".")]
+    hidden = [path.name for path in folder.rglob("*") if path.name.startswith(".")]
+    assert set(hidden) == {".lock"}
 
 
 def test_the_classic_recipe_is_the_classic_system(folder: Path) -> None:
