@@ -6,20 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffcli.commands.options import (
-    MAX_SEED,
-    OUTPUT_PANEL,
     JsonOption,
     QuietOption,
     option,
-    parse_duration,
 )
 from diffcli.commands.training import (
     DATA_PANEL,
-    END_PANEL,
-    TRAINING_PANEL,
+    DataDirOption,
+    DryRunOption,
+    EpochsOption,
     Job,
     Limits,
     Manner,
+    MaxStepsOption,
+    MaxTimeOption,
+    NameOption,
+    ReplaceOption,
+    SeedOption,
+    TrainingDeviceOption,
     carry_out,
     new_folder,
     setting_sources,
@@ -50,25 +54,11 @@ def distill(
         float | None,
         option("Guidance scale that the new model learns: 1 is none.", None, shown="the model's"),
     ] = None,
-    name: Annotated[
-        str | None, option("Name of the run's folder in runs/.", shown="date and time")
-    ] = None,
-    force: Annotated[bool, option("Replace a run of that name.", None, "--force")] = False,
-    epochs: Annotated[
-        float | None, option("Limit in passes over the data.", END_PANEL, shown="10, if no limit")
-    ] = None,
-    max_steps: Annotated[
-        int | None, option("Limit in training steps.", END_PANEL, min=1, metavar="<int>")
-    ] = None,
-    max_time: Annotated[
-        float | None,
-        option(
-            "Limit in time: 90s, 10m, 1.5h.",
-            END_PANEL,
-            parser=parse_duration,
-            metavar="<duration>",
-        ),
-    ] = None,
+    name: NameOption = None,
+    force: ReplaceOption = False,
+    epochs: EpochsOption = None,
+    max_steps: MaxStepsOption = None,
+    max_time: MaxTimeOption = None,
     data: Annotated[
         str | None,
         option(
@@ -77,22 +67,10 @@ def distill(
             shown="the model's",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        option(
-            "Folder for downloads.", DATA_PANEL, shown="cache folder", envvar="DIFFCLI_DATA_DIR"
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED, metavar="<int>"),
-    ] = 0,
-    device: Annotated[
-        str, option("Device: auto, cpu, cuda, cuda:1 or mps.", TRAINING_PANEL)
-    ] = "auto",
-    dry_run: Annotated[
-        bool, option("Print the plan and stop before training.", OUTPUT_PANEL, "--dry-run")
-    ] = False,
+    data_dir: DataDirOption = None,
+    seed: SeedOption = 0,
+    device: TrainingDeviceOption = "auto",
+    dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:

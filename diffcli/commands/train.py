@@ -1,28 +1,32 @@
 """``diffcli train``: train a model."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffcli.commands.options import (
-    MAX_SEED,
-    OUTPUT_PANEL,
     JsonOption,
     QuietOption,
     Size,
     option,
-    parse_duration,
     parse_size,
 )
 from diffcli.commands.training import (
     DATA_PANEL,
-    END_PANEL,
     TRAINING_PANEL,
+    DataDirOption,
+    DryRunOption,
+    EpochsOption,
     Job,
     Limits,
     Manner,
+    MaxStepsOption,
+    MaxTimeOption,
+    NameOption,
+    ReplaceOption,
+    SeedOption,
+    TrainingDeviceOption,
     carry_out,
     check_range,
     new_folder,
@@ -63,22 +67,11 @@ def train(
     resume: Annotated[
         bool, option("Go on with a run from where it was saved.", None, "--resume")
     ] = False,
-    name: Annotated[
-        str | None, option("Name of the run's folder in runs/.", shown="date and time")
-    ] = None,
-    force: Annotated[bool, option("Replace a run of that name.", None, "--force")] = False,
-    epochs: Annotated[
-        float | None, option("Limit in passes over the data.", END_PANEL, shown="10, if no limit")
-    ] = None,
-    max_steps: Annotated[
-        int | None, option("Limit in steps.", END_PANEL, min=1, metavar="<int>")
-    ] = None,
-    max_time: Annotated[
-        float | None,
-        option(
-            "Limit in time: 90s, 10m, 1.5h.", END_PANEL, parser=parse_duration, metavar="<duration>"
-        ),
-    ] = None,
+    name: NameOption = None,
+    force: ReplaceOption = False,
+    epochs: EpochsOption = None,
+    max_steps: MaxStepsOption = None,
+    max_time: MaxTimeOption = None,
     data: Annotated[
         str,
         option(
@@ -98,12 +91,7 @@ def train(
         ),
     ] = None,
     flip: Annotated[bool, option("Mirror half of the pictures.", DATA_PANEL, "--flip")] = False,
-    data_dir: Annotated[
-        Path | None,
-        option(
-            "Folder for downloads.", DATA_PANEL, shown="cache folder", envvar="DIFFCLI_DATA_DIR"
-        ),
-    ] = None,
+    data_dir: DataDirOption = None,
     recipe: Annotated[
         RecipeName,
         option(
@@ -128,22 +116,15 @@ def train(
     learning_rate: Annotated[
         float | None, option("Peak learning rate.", TRAINING_PANEL, shown="the recipe's")
     ] = None,
-    seed: Annotated[
-        int,
-        option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED, metavar="<int>"),
-    ] = 0,
-    device: Annotated[
-        str, option("Device: auto, cpu, cuda, cuda:1 or mps.", TRAINING_PANEL)
-    ] = "auto",
+    seed: SeedOption = 0,
+    device: TrainingDeviceOption = "auto",
     compile: Annotated[  # noqa: A002 - the name of the option
         bool,
         option(
             "Compile the network: up to a minute, then faster steps.", TRAINING_PANEL, "--compile"
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, option("Print the plan and stop before training.", OUTPUT_PANEL, "--dry-run")
-    ] = False,
+    dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:

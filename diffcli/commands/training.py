@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from diffcli.commands.console import (
     show_plan,
     status_line,
 )
+from diffcli.commands.options import MAX_SEED, OUTPUT_PANEL, option, parse_duration
 from diffcli.errors import UsageError
 from diffcli.training.config import RunConfig
 
@@ -35,6 +36,38 @@ if TYPE_CHECKING:
 END_PANEL, DATA_PANEL, TRAINING_PANEL = "End of the run", "Data", "Training"
 _DEFAULT_EPOCHS = 10.0
 _MAX_EPOCHS = 1_000_000
+
+
+NameOption = Annotated[
+    str | None, option("Name of the run's folder in runs/.", shown="date and time")
+]
+ReplaceOption = Annotated[bool, option("Replace a run of that name.", None, "--force")]
+EpochsOption = Annotated[
+    float | None, option("Limit in passes over the data.", END_PANEL, shown="10, if no limit")
+]
+MaxStepsOption = Annotated[
+    int | None, option("Limit in training steps.", END_PANEL, min=1, metavar="<int>")
+]
+MaxTimeOption = Annotated[
+    float | None,
+    option(
+        "Limit in time: 90s, 10m, 1.5h.", END_PANEL, parser=parse_duration, metavar="<duration>"
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    option("Folder for downloads.", DATA_PANEL, shown="cache folder", envvar="DIFFCLI_DATA_DIR"),
+]
+SeedOption = Annotated[
+    int,
+    option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED, metavar="<int>"),
+]
+TrainingDeviceOption = Annotated[
+    str, option("Device: auto, cpu, cuda, cuda:1 or mps.", TRAINING_PANEL)
+]
+DryRunOption = Annotated[
+    bool, option("Print the plan and stop before training.", OUTPUT_PANEL, "--dry-run")
+]
 
 
 @dataclass(frozen=True)
@@ -150,8 +183,9 @@ def carry_out(job: Job, manner: Manner) -> None:
     from diffcli.device import open_device
     from diffcli.files.checkpoint import read_description
     from diffcli.training.distributed import join_processes
-    from diffcli.training.run import Run, resolved
+    from diffcli.training.run import Run
     from diffcli.training.run_folder import TEACHER_FILE
+    from diffcli.training.setup import resolved
 
     config, folder = job.config, job.folder
     where = open_device(manner.device)
@@ -256,7 +290,7 @@ def _foresee(
     """Measure the speed of a trial and print the plan of the run."""
     from diffcli.training.distributed import Distributed
     from diffcli.training.plan import make_plan
-    from diffcli.training.run import make_trainer
+    from diffcli.training.setup import make_trainer
 
     trial = make_trainer(config, data, device, Distributed(), teacher)
     _compile(trial, config, quiet=False)

@@ -16,7 +16,7 @@ from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.plan import measure_speed
 from diffcli.training.recipe import RECIPES, Recipe
-from diffcli.training.run import make_trainer
+from diffcli.training.setup import make_trainer
 
 # Up to so many images of the default network that the time allows: the width to train instead.
 # A narrow network makes more steps in the time; a wide one learns more in a step.

@@ -1,6 +1,6 @@
-"""What a step of training minimises: the loss of diffusion, or that of a consistency model."""
+"""What a step of training minimises, if not the loss of diffusion."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,35 +8,11 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings
 
+Objective = Callable[[Denoiser, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From a denoiser in training, images, timesteps, labels and noise to a loss per image.
 
-class Objective(Protocol):
-    """A loss per image."""
-
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        epsilon: Tensor,
-    ) -> Tensor:
-        """The losses, float32 ``(B,)``.
-
-        Args:
-            denoiser: in training.
-            x0: images ``(B, C, H, W)``.
-            t: timesteps ``(B,)``.
-            labels: ``(B,)`` in ``0 .. num_classes``.
-            epsilon: standard normal noise, of the shape of ``x0``.
-        """
-
-
-def diffusion_loss(
-    denoiser: Denoiser, x0: Tensor, t: Tensor, labels: Tensor, epsilon: Tensor
-) -> Tensor:
-    """The mean squared error of the network's prediction, see ``Denoiser.loss``."""
-    return denoiser.loss(x0, t, labels, epsilon)
-
+Shapes are those of ``Denoiser.loss``, which is the objective of diffusion.
+"""
 
 # The noise level of the target over that of the student's input.
 _LEVEL_RATIO = 0.6
@@ -72,7 +48,7 @@ class ConsistencyLoss:
         labels: Tensor,
         epsilon: Tensor,
     ) -> Tensor:
-        """The losses, see ``Objective``; they weigh an error of the image by 1 / sigma_t^2."""
+        """The losses, as of ``Denoiser.loss``; an error of the image counts 1 / sigma_t^2."""
         schedule = denoiser.schedule
         x_t = schedule.add_noise(x0, t, epsilon)
         alpha, sigma = schedule.alpha_sigma(t)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,14 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
 from diffcli.core.parameters import SamplingSettings
-from diffcli.data.images import LabelledImages, to_pixels
+from diffcli.data.images import to_pixels
 from diffcli.data.sources import DataSet
-from diffcli.errors import DiffcliError, UsageError
+from diffcli.errors import DiffcliError
 from diffcli.figures.grid import grid
-from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import ConsistencyLoss
 from diffcli.training.run_folder import TEACHER_FILE, Metrics, Position, RunFolder
-from diffcli.training.trainer import Trainer
+from diffcli.training.setup import describe, make_trainer, resolved
 from diffcli.training.validation import Validation
 
 _STEPS_BETWEEN_METRICS = 50
@@ -341,75 +339,6 @@ class _LatestLoss:
             self.value = loss
         else:
             self.value = _SMOOTHING * self.value + (1 - _SMOOTHING) * loss
-
-
-def resolved(config: RunConfig, data: LabelledImages) -> RunConfig:
-    """The configuration with all that depends on the data.
-
-    Raises:
-        UsageError: if the network cannot take images of this size.
-    """
-    channels, height, width = data.images.shape[1:]
-    try:
-        return config.for_images((channels, height, width), len(data.class_names))
-    except ValueError as error:
-        raise UsageError(str(error), "image_size") from error
-
-
-def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
-    """The model that a configuration makes.
-
-    Raises:
-        UsageError: see ``resolved``.
-    """
-    config = resolved(config, data)
-    assert config.architecture is not None
-    recipe = config.recipe
-    training: dict[str, Any] = {
-        "recipe": recipe.name,
-        "seed": config.seed,
-        "batch_size": recipe.batch_size,
-    }
-    if config.distillation:
-        training["distilled_from"] = asdict(config.distillation)
-    return ModelDescription(
-        architecture=config.architecture,
-        schedule=recipe.schedule,
-        prediction_type=recipe.prediction_type,
-        sampling=recipe.sampling,
-        class_names=data.class_names,
-        dataset=config.data,
-        training=training,
-    )
-
-
-def make_trainer(
-    config: RunConfig,
-    data: LabelledImages,
-    device: torch.device,
-    distributed: Distributed,
-    teacher: Path | None = None,
-) -> Trainer:
-    """A trainer at the start of a run; equal configurations give equal weights.
-
-    Args:
-        config: of the run.
-        data: the training images.
-        device: where to train.
-        distributed: the processes that share the run.
-        teacher: its model file, if the run is a distillation.
-
-    Raises:
-        DiffcliError: if the teacher cannot be read.
-    """
-    torch.manual_seed(config.seed)
-    denoiser = describe(config, data).build().to(device)
-    if config.distillation is None or teacher is None:
-        return Trainer(denoiser, data, config, distributed)
-    _, master = load_model(teacher)
-    denoiser.network.load_state_dict(master.network.state_dict())
-    objective = ConsistencyLoss(master.to(device), config.distillation.guidance)
-    return Trainer(denoiser, data, config, distributed, objective)
 
 
 def sample_grid(denoiser: Denoiser, settings: SamplingSettings) -> Image.Image:

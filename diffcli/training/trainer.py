@@ -14,7 +14,7 @@ from diffcli.device import has_native_bfloat16
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
-from diffcli.training.objectives import Objective, diffusion_loss
+from diffcli.training.objectives import Objective
 from diffcli.training.optimizers import make_optimizers
 
 WARMUP_STEPS = 50
@@ -73,7 +73,7 @@ class Trainer:
         data: LabelledImages,
         config: RunConfig,
         distributed: Distributed,
-        objective: Objective = diffusion_loss,
+        objective: Objective = Denoiser.loss,
     ) -> None:
         self.denoiser = denoiser.train().requires_grad_(True)
         self.device = denoiser.schedule.device

@@ -6,7 +6,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
 from diffcli.device import has_native_bfloat16
-from diffcli.training.objectives import Objective, diffusion_loss
+from diffcli.training.objectives import Objective
 from diffcli.training.trainer import derived_seed
 
 QUARTERS = 4
@@ -31,7 +31,7 @@ class Validation:
         held_out: LabelledImages,
         num_timesteps: int,
         device: torch.device,
-        objective: Objective = diffusion_loss,
+        objective: Objective = Denoiser.loss,
     ) -> None:
         # If there are few images, each is used several times, with different noise.
         count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)

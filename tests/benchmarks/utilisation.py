@@ -19,7 +19,7 @@ from diffcli.device import has_native_bfloat16
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.plan import count_flops
-from diffcli.training.run import make_trainer
+from diffcli.training.setup import make_trainer
 
 ROUNDS = 7
 SECONDS_PER_ROUND = 3.0

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -77,8 +77,48 @@ def test_what_the_user_chose_and_the_classic_recipe_are_kept(
     assert len(measured) == 2, "nothing is measured where nothing depends on it"
 
 
-@pytest.mark.long
-def test_the_reference_is_measured_with_the_network_that_the_table_is_about() -> None:
+@dataclass(frozen=True)
+class Two(Distributed):
+    """Two processes, of which the leader's speed counts."""
+
+    rank: int = 1
+    size: int = 2
+
+    def from_leader(self, *values: float) -> tuple[float, ...]:
+        return tuple(SLOW for _ in values)
+
+
+def test_two_processes_choose_alike_and_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "measure_speed", lambda _trial: FAST)
+    got = fitted(MINUTE, tiny_digits(20), CPU, Two(), set())
+    assert got == choose(MINUTE, 20, 2 * SLOW) != choose(MINUTE, 20, SLOW)
+
+
+def test_however_much_time_there_is_batches_stay_at_256() -> None:
+    ages = choose(RunConfig(max_seconds=1e7), 60_000, FAST)
+    assert (ages["batch_size"], ages["width"]) == (256, 64)
+    assert ages["sampling"].guidance_scale < choose(MINUTE, 60_000, SLOW)["sampling"].guidance_scale
+
+
+def test_the_default_network_is_measured_whatever_is_to_be_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Trainer] = []
+
+    def measure(trial: Trainer) -> float:
+        measured.append(trial)
+        return SLOW
+
+    monkeypatch.setattr(fit, "measure_speed", measure)
     narrow = replace(MINUTE, recipe=replace(RECIPES["fast"], width=16, batch_size=2))
-    choices = fitted(narrow, tiny_digits(20), CPU, Distributed(), set())
+    fitted(narrow, tiny_digits(20), CPU, Distributed(), {"width", "batch_size"})
+    (trial,) = measured
+    assert trial.denoiser.network.config.channels == (64, 128)
+    assert trial.config.recipe.batch_size == 64
+
+
+@pytest.mark.long
+def test_a_real_measurement_ends_in_a_choice() -> None:
+    choices = fitted(MINUTE, tiny_digits(20), CPU, Distributed(), set())
     assert choices["batch_size"] % 8 == 0
+    assert set(choices) == {"batch_size", "width", "sampling"}

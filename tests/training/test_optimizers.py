@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcli.training.optimizers import POLAR_EXPRESS, Muon, orthogonalize
+from diffcli.training.optimizers import POLAR_EXPRESS, Muon, make_optimizers, orthogonalize
+from diffcli.training.recipe import RECIPES
+from tests import tiny
 
 SHAPES = [(4, 4), (8, 3), (3, 8), (16, 144), (1, 5), (6, 1)]
 
@@ -152,3 +155,13 @@ def test_it_finds_the_least_squares() -> None:
         (param - target).square().sum().backward()
         optimizer.step()
     assert (param - target).abs().max() < 0.05
+
+
+def test_the_recipe_decides_rates_and_momentum() -> None:
+    recipe = replace(RECIPES["fast"], learning_rate=0.01, momentum=0.7)
+    muon, adam = make_optimizers(tiny.network(), recipe, bfloat16=False)
+    assert muon.param_groups[0]["momentum"] == 0.7
+    assert muon.param_groups[0]["lr"] == pytest.approx(0.0125)
+    assert adam.param_groups[0]["lr"] == 0.01
+    (plain,) = make_optimizers(tiny.network(), replace(recipe, optimizer="adam"), bfloat16=False)
+    assert plain.param_groups[0]["lr"] == 0.01

@@ -11,7 +11,7 @@ from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.plan import Plan, count_flops, make_plan, measure_speed
 from diffcli.training.recipe import RECIPES, RecipeName
-from diffcli.training.run import describe, make_trainer
+from diffcli.training.setup import describe, make_trainer
 from tests import tiny
 from tests.training.pictures import tiny_digits
 

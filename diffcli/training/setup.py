@@ -1,0 +1,84 @@
+"""From a configuration and data to a model and its trainer."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffcli.data.images import LabelledImages
+from diffcli.errors import UsageError
+from diffcli.files.checkpoint import ModelDescription, load_model
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.trainer import Trainer
+
+
+def resolved(config: RunConfig, data: LabelledImages) -> RunConfig:
+    """The configuration with all that depends on the data.
+
+    Raises:
+        UsageError: if the network cannot take images of this size.
+    """
+    channels, height, width = data.images.shape[1:]
+    try:
+        return config.for_images((channels, height, width), len(data.class_names))
+    except ValueError as error:
+        raise UsageError(str(error), "image_size") from error
+
+
+def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
+    """The model that a configuration makes.
+
+    Raises:
+        UsageError: see ``resolved``.
+    """
+    config = resolved(config, data)
+    assert config.architecture is not None
+    recipe = config.recipe
+    training: dict[str, Any] = {
+        "recipe": recipe.name,
+        "seed": config.seed,
+        "batch_size": recipe.batch_size,
+    }
+    if config.distillation:
+        training["distilled_from"] = asdict(config.distillation)
+    return ModelDescription(
+        architecture=config.architecture,
+        schedule=recipe.schedule,
+        prediction_type=recipe.prediction_type,
+        sampling=recipe.sampling,
+        class_names=data.class_names,
+        dataset=config.data,
+        training=training,
+    )
+
+
+def make_trainer(
+    config: RunConfig,
+    data: LabelledImages,
+    device: torch.device,
+    distributed: Distributed,
+    teacher: Path | None = None,
+) -> Trainer:
+    """A trainer at the start of a run; equal configurations give equal weights.
+
+    Args:
+        config: of the run.
+        data: the training images.
+        device: where to train.
+        distributed: the processes that share the run.
+        teacher: its model file, if the run is a distillation.
+
+    Raises:
+        DiffcliError: if the teacher cannot be read.
+    """
+    torch.manual_seed(config.seed)
+    denoiser = describe(config, data).build().to(device)
+    if config.distillation is None or teacher is None:
+        return Trainer(denoiser, data, config, distributed)
+    _, master = load_model(teacher)
+    denoiser.network.load_state_dict(master.network.state_dict())
+    objective = ConsistencyLoss(master.to(device), config.distillation.guidance)
+    return Trainer(denoiser, data, config, distributed, objective)
