@@ -259,7 +259,8 @@ def _check_data(name: str, data: "LabelledImages", teacher: "ModelDescription") 
     channels, needed = data.images.shape[1], teacher.architecture.image_channels
     if channels != needed:
         raise UsageError(
-            f"the model draws pictures of {needed} channels, and {name} has {channels}", "data"
+            f"the model draws pictures of {needed} channels, and {name} has {channels} channels",
+            "data",
         )
 
 

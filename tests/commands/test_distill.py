@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffcli.files.checkpoint import fingerprint, read_description
 from diffcli.files.pictures import save_png, to_pillow
@@ -73,6 +74,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         (others / name).mkdir(parents=True)
         for number, image in enumerate(tiny_digits(6).images):
             save_png(others / name / f"{number}.png", to_pillow(image))
+    coloured = write_folder(tmp_path / "coloured", tiny_digits(20))
+    for path in coloured.rglob("*.png"):
+        grey = Image.open(path).convert("L")
+        Image.merge("RGB", (grey, grey, Image.new("L", grey.size))).save(path)
     before = sorted(path.name for path in (work / "runs").iterdir())
     for arguments, words in {
         ("nowhere",): ("no model nowhere",),
@@ -80,6 +85,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("teacher", "--guidance", "-1"): ("guidance",),
         ("teacher", "--name", "teacher"): ("teacher exists", "--force"),
         ("teacher", "--data", str(others)): ("classes", "cat", "--data"),
+        ("teacher", "--data", str(coloured)): ("1 channels", "has 3 channels", "--data"),
         ("teacher", "--data", "nothing-here"): ("nothing-here",),
         ("teacher", "--epochs", "0"): ("--epochs",),
     }.items():

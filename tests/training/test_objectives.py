@@ -152,3 +152,31 @@ def test_only_the_student_learns() -> None:
     objective(student, x0, times, labels, epsilon).sum().backward()
     assert all(param.grad is None for param in teacher.parameters())
     assert any(bool(param.grad.any()) for param in student.parameters() if param.grad is not None)
+
+
+def test_the_target_is_a_constant() -> None:
+    """The gradient is that of the distance to a target that does not move."""
+    student, teacher = (tiny.denoiser(ScheduleConfig("cosine", 300)) for _ in range(2))
+    student.requires_grad_(True)
+    x0, times, labels, epsilon = batch(150, 4)
+    objective = ConsistencyLoss(teacher, NO_GUIDANCE)
+    objective(student, x0, times, labels, epsilon).sum().backward()
+    got = [param.grad for param in student.parameters()]
+
+    still = tiny.denoiser(ScheduleConfig("cosine", 300))
+    still.load_state_dict(student.state_dict())
+    alpha, sigma = SCHEDULE.alpha_sigma(times)
+    r = objective.earlier(times)
+    assert int(r.min()) >= 0
+    with torch.no_grad():
+        x_t = SCHEDULE.add_noise(x0, times, epsilon)
+        image = teacher.estimate(x_t, times, teacher.network(x_t, times, labels)).x0.clamp(-1, 1)
+        x_r = SCHEDULE.add_noise(image, r, (x_t - alpha * image) / sigma)
+        target = still.estimate(x_r, r, still.network(x_r, r, labels)).x0.clamp(-1, 1)
+    student.zero_grad()
+    end = student.estimate(x_t, times, student.network(x_t, times, labels)).x0
+    ((end - target) / sigma).square().mean(dim=(1, 2, 3)).sum().backward()
+    for before, param in zip(got, student.parameters(), strict=True):
+        assert (before is None) == (param.grad is None)
+        if before is not None and param.grad is not None:
+            torch.testing.assert_close(before, param.grad, rtol=1e-3, atol=1e-5)

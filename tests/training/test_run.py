@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.checkpoint import load_model, read_description, save_model
 from diffcli.training.config import Distillation, RunConfig
 from diffcli.training.distributed import Distributed
+from diffcli.training.objectives import ConsistencyLoss
 from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
 from diffcli.training.run import Run
 from diffcli.training.run_folder import (
@@ -29,6 +32,7 @@ from diffcli.training.run_folder import (
     find_run,
 )
 from diffcli.training.timesteps import TimestepDensity
+from diffcli.training.validation import Validation
 from tests import tiny
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -381,6 +385,34 @@ def test_a_student_starts_as_its_teacher_and_says_so(tmp_path: Path) -> None:
     _, teacher = load_model(tmp_path / "run" / TEACHER_FILE)
     assert not torch.equal(student.network.stem.weight, teacher.network.stem.weight)
     assert torch.equal(teacher.network.stem.weight, tiny.network().stem.weight)
+
+
+def test_a_distillation_has_the_loss_of_its_teacher_in_training_and_validation(
+    tmp_path: Path,
+) -> None:
+    config = distilling_config()
+    assert config.distillation is not None
+    expected = ConsistencyLoss(tiny.denoiser(), config.distillation.guidance)
+    run = create(tmp_path / "run", config)
+    used, compared = run.trainer.objective, []
+
+    def compare(denoiser: Denoiser, *batch: Tensor) -> Tensor:
+        losses = used(denoiser, *batch)
+        torch.testing.assert_close(losses, expected(denoiser, *batch))
+        assert not torch.allclose(losses, denoiser.loss(*batch))
+        compared.append(len(losses))
+        return losses
+
+    run.trainer.objective = compare
+    list(run.train(stop_after(3)))
+    assert compared == [BATCH] * 3
+
+    run = reopen(tmp_path / "run")
+    list(run.train(lambda: False))
+    last = RunFolder(tmp_path / "run").metrics()[-1]
+    _, student = load_model(tmp_path / "run" / "model.safetensors")
+    validation = Validation(data().held_out, tiny.COSINE.num_timesteps, CPU, expected)
+    assert last.validation_quarters == pytest.approx(validation.quarters(student))
 
 
 def test_without_its_teacher_a_distillation_does_not_go_on(tmp_path: Path) -> None:
