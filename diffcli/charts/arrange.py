@@ -50,6 +50,13 @@ def framed(picture: Image.Image) -> Image.Image:
     return ImageOps.expand(picture.convert("RGB"), 1, FRAME)
 
 
+def enlarged(picture: Image.Image, side: int) -> Image.Image:
+    """A framed picture, every pixel a square of as many pixels as fit ``side``."""
+    factor = max(1, side // max(picture.size))
+    size = (picture.width * factor, picture.height * factor)
+    return framed(picture.resize(size, Image.Resampling.NEAREST))
+
+
 def at_least(picture: Image.Image, width: int, align: Side = "start") -> Image.Image:
     """A picture, widened with background to at least ``width`` pixels."""
     sheet = Image.new("RGB", (max(width, picture.width), picture.height), PAPER)

@@ -136,9 +136,10 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
     from rich.table import Table
 
     recipe, size, teacher = config.recipe, config.image_size, config.distillation
+    model = (teacher and teacher.teacher) or (config.origin and config.origin.model)
     limit = config.max_seconds
     settings = {
-        "model": teacher and teacher.teacher,
+        "model": model,
         "guidance": teacher and f"{teacher.guidance_scale:g}",
         "data": config.data,
         "image_size": f"{size[1]}x{size[0]}" if size else None,

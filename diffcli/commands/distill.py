@@ -108,7 +108,7 @@ def distill(
     if guidance is None:
         sources["guidance"] = "model"
     carry_out(
-        Job(folder, config, sources, force=force, teacher=teacher),
+        Job(folder, config, sources, force=force, source=teacher),
         Manner(device, data_dir, dry_run, quiet, as_json),
     )
 

@@ -37,17 +37,15 @@ from diffcli.commands.options import (
 )
 from diffcli.core.parameters import Variance
 from diffcli.errors import UsageError
-from diffcli.sampling.request import SampleRequest, Sheet
+from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRequest, Sheet
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from diffcli.core.generate import Init
     from diffcli.sampling.model import Model
     from diffcli.sampling.outputs import Output
     from diffcli.sampling.provenance import Layout, Provenance
 
 _LAYOUT_PANEL = "Layout"
-_DEFAULT_STRENGTH = 0.6
 _MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
 
 
@@ -99,12 +97,16 @@ def sample(
     init: Annotated[
         Path | None, option("Picture to start from instead of noise.", SAMPLING_PANEL)
     ] = None,
+    mask: Annotated[
+        Path | None,
+        option("Picture that is white where --init is drawn anew.", SAMPLING_PANEL, shown="all"),
+    ] = None,
     strength: Annotated[
         float | None,
         option(
             "How much to change the --init picture, 0 to 1.",
             SAMPLING_PANEL,
-            shown=f"{_DEFAULT_STRENGTH}",
+            shown=f"{DEFAULT_STRENGTH:g}; with --mask: {MASKED_STRENGTH:g}",
         ),
     ] = None,
     strip: Annotated[
@@ -198,16 +200,16 @@ def sample(
         num = old.per_label if old else 1 if strip or sheet else 8
     if seed is None and old:
         seed = old.seed
-    strength = _strength(init, strength, old, picture)
+    strength = _strength(init, mask, strength, old, picture)
     request = drawer.request(
-        label or (old.labels if old else ["all"]), num, seed, settings, strength
+        label or (old.labels if old else ["all"]), num, seed, settings, strength, mask is not None
     )
     layout = _layout(target, request, bool(strip), sheet)
     for _, row in sheet.rows(request) if sheet else ():
         drawer.check(row.settings)
     names = tuple(drawer.class_names[number] for number in request.labels)
     provenance = Provenance(identity, names, request, layout, sheet)
-    start = _read_init(init, drawer) if init else None
+    start = drawer.init(init, mask) if init else None
     if not quiet:
         say(f"model: {path}")
         say(f"seed: {request.seed}")
@@ -230,15 +232,24 @@ def sample(
 
 
 def _strength(
-    init: Path | None, strength: float | None, old: SampleRequest | None, picture: Path | None
+    init: Path | None,
+    mask: Path | None,
+    strength: float | None,
+    old: SampleRequest | None,
+    picture: Path | None,
 ) -> float | None:
     if init is None and old and old.strength is not None:
         raise UsageError(f"{picture} was drawn from another picture; name that one with --init")
-    if init is None and strength is not None:
-        raise UsageError("--strength needs a picture to start from; name it with --init")
+    if mask is None and old and old.masked:
+        raise UsageError(f"{picture} was drawn with a mask; name that one with --mask")
+    for name, value in (("--mask", mask), ("--strength", strength)):
+        if init is None and value is not None:
+            raise UsageError(f"{name} needs a picture to start from; name it with --init")
     if init is None or strength is not None:
         return strength
-    return (old.strength if old else None) or _DEFAULT_STRENGTH
+    if old and old.strength is not None:
+        return old.strength
+    return MASKED_STRENGTH if mask else DEFAULT_STRENGTH
 
 
 def _check_target(target: Target, still: bool, as_json: bool) -> None:
@@ -267,15 +278,6 @@ def _layout(target: Target, request: SampleRequest, strip: bool, sheet: Sheet | 
     return layout
 
 
-def _read_init(path: Path, model: "Model") -> "Tensor":
-    from diffcli.data.images import to_model_range
-    from diffcli.files.pictures import fitted, from_pillow
-    from diffcli.files.reading import open_picture
-
-    pixels = from_pillow(fitted(open_picture(path), *model.description.architecture.image_shape))
-    return to_model_range(pixels[None])
-
-
 @dataclass(frozen=True)
 class Drawing:
     """Draws what a provenance says, and writes it.
@@ -283,7 +285,7 @@ class Drawing:
     Args:
         model: to draw with.
         provenance: what to draw.
-        init: the picture to start from.
+        init: the picture to start from, if there is one.
         interruption: ends the drawing; what is finished is written.
         metadata: whether pictures get the provenance as metadata.
         force: whether existing files may be overwritten.
@@ -293,7 +295,7 @@ class Drawing:
 
     model: "Model"
     provenance: "Provenance"
-    init: "Tensor | None"
+    init: "Init | None"
     interruption: Interruption
     metadata: bool
     force: bool

@@ -1,6 +1,7 @@
 """``diffcli train``: train a model."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,25 +35,26 @@ from diffcli.commands.training import (
 )
 from diffcli.core.parameters import CHANNELS_PER_GROUP
 from diffcli.errors import UsageError
-from diffcli.training.config import RunConfig
-from diffcli.training.recipe import RECIPES, Recipe, RecipeName
+from diffcli.training.config import Origin, RunConfig
+from diffcli.training.recipe import RECIPES, Recipe, RecipeName, fine_tuning_recipe
 
 if TYPE_CHECKING:
     from diffcli.training.run_folder import RunFolder
 
 _MAX_WIDTH = 512
-# What decides the course of a run, and cannot change when it is resumed.
-_FIXED = (
-    "data",
-    "image_size",
-    "flip",
-    "recipe",
-    "batch_size",
-    "width",
-    "learning_rate",
-    "seed",
-    "name",
-)
+# What decides the course of a run, and cannot change when it is resumed; by parameter.
+_FIXED = {
+    "origin": "--from",
+    "data": "--data",
+    "image_size": "--image-size",
+    "flip": "--flip",
+    "recipe": "--recipe",
+    "batch_size": "--batch-size",
+    "width": "--width",
+    "learning_rate": "--learning-rate",
+    "seed": "--seed",
+    "name": "--name",
+}
 
 
 def train(
@@ -67,6 +69,15 @@ def train(
     resume: Annotated[
         bool, option("Go on with a run from where it was saved.", None, "--resume")
     ] = False,
+    origin: Annotated[
+        Path | None,
+        option(
+            "Model to go on from, on other pictures: file, run, or mnist.",
+            None,
+            "--from",
+            shown="new weights",
+        ),
+    ] = None,
     name: NameOption = None,
     force: ReplaceOption = False,
     epochs: EpochsOption = None,
@@ -136,29 +147,66 @@ def train(
     if run and not resume:
         raise UsageError(f"to go on with the run {run}, add --resume; for a new run, use --name")
 
+    source = None
     if resume:
         folder, config = _resumed(run, limits, compile, sources)
     else:
         folder = new_folder(name, force)
         config = RunConfig(
-            recipe=_recipe(recipe, batch_size, width, learning_rate),
+            recipe=RECIPES[recipe],
             data=data,
             image_size=image_size,
             flip=flip,
             seed=seed,
             compile=compile,
         )
-        config = limits.or_default().applied(config)
+        if origin:
+            source, config = _going_on(origin, config, sources)
+        changed = _changed(config.recipe, batch_size, width, learning_rate)
+        config = limits.or_default().applied(replace(config, recipe=changed))
     carry_out(
-        Job(folder, config, sources, resume, force, bool(limits)),
+        Job(folder, config, sources, resume, force, bool(limits), source),
         Manner(device, data_dir, dry_run, quiet, as_json),
     )
 
 
-def _recipe(
-    name: RecipeName, batch_size: int | None, width: int | None, learning_rate: float | None
+def _going_on(origin: Path, config: RunConfig, sources: dict[str, str]) -> tuple[Path, RunConfig]:
+    """The file of a model, and the configuration of a run that goes on from it.
+
+    Raises:
+        DiffcliError: if there is no such model.
+        UsageError: if it cannot be trained further in this way.
+    """
+    from diffcli.files.checkpoint import fingerprint, read_description
+    from diffcli.files.locations import find_model
+
+    for fixed in ("recipe", "width"):
+        if sources.get(fixed) == "commandline":
+            raise UsageError(f"--from keeps the {fixed} of its model; leave --{fixed} out")
+    path = find_model(origin)
+    description = read_description(path)
+    if description.sampling.sampler == "consistency":
+        raise UsageError(f"{path} is distilled; go on from its teacher, and distill that again")
+    architecture = description.architecture
+    recipe = fine_tuning_recipe(
+        description.schedule,
+        description.prediction_type,
+        description.sampling,
+        architecture.channels[0],
+    )
+    sources.update(model="commandline", width="model", sampling="model")
+    return path, replace(
+        config,
+        recipe=recipe,
+        image_size=config.image_size or (architecture.image_height, architecture.image_width),
+        architecture=architecture,
+        origin=Origin(str(origin), fingerprint(path)),
+    )
+
+
+def _changed(
+    recipe: Recipe, batch_size: int | None, width: int | None, learning_rate: float | None
 ) -> Recipe:
-    recipe = RECIPES[name]
     return replace(
         recipe,
         batch_size=batch_size or recipe.batch_size,
@@ -173,10 +221,9 @@ def _resumed(
     """The folder and the configuration of a run, with other limits if some are given."""
     from diffcli.training.run_folder import find_run
 
-    for fixed in _FIXED:
+    for fixed, flag in _FIXED.items():
         if sources.get(fixed) == "commandline":
-            flag = fixed.replace("_", "-")
-            raise UsageError(f"a resumed run keeps its --{flag}; leave it out, or start a new run")
+            raise UsageError(f"a resumed run keeps its {flag}; leave it out, or start a new run")
     folder = find_run(run)
     config = folder.config()
     changeable = ("epochs", "max_steps", "max_time", "compile")

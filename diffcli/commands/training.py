@@ -108,7 +108,7 @@ class Job:
         resume: whether the run exists.
         force: whether a new run may replace an old one.
         limited: whether limits were given.
-        teacher: its model file, for a new distillation.
+        source: the model file that a new run starts from.
     """
 
     folder: "RunFolder"
@@ -117,7 +117,7 @@ class Job:
     resume: bool = False
     force: bool = False
     limited: bool = False
-    teacher: Path | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,6 @@ def carry_out(job: Job, manner: Manner) -> None:
     from diffcli.files.checkpoint import read_description
     from diffcli.training.distributed import join_processes
     from diffcli.training.run import Run
-    from diffcli.training.run_folder import TEACHER_FILE
     from diffcli.training.setup import resolved
 
     config, folder = job.config, job.folder
@@ -192,15 +191,15 @@ def carry_out(job: Job, manner: Manner) -> None:
     with join_processes() as distributed:
         quiet = manner.quiet or not distributed.is_leader
         dataset = _load(config, manner.data_dir, distributed, quiet)
-        if job.teacher:
-            _check_data(config.data, dataset.train, read_description(job.teacher))
+        if job.source:
+            config = _for_source(config, dataset.train, read_description(job.source), quiet)
         if not job.resume:
             config = _fitted(config, dataset.train, where, distributed, job.sources)
         config = resolved(config, dataset.train)
         if not quiet or (manner.dry_run and distributed.is_leader):
-            teacher = job.teacher or folder.path / TEACHER_FILE
+            source = job.source or folder.source(config)
             as_json = manner.dry_run and manner.as_json
-            _foresee(config, dataset.train, where, job.sources, teacher, as_json)
+            _foresee(config, dataset.train, where, job.sources, source, as_json)
         if manner.dry_run:
             return
         with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
@@ -209,7 +208,7 @@ def carry_out(job: Job, manner: Manner) -> None:
                 _check_end(run, job.limited, quiet)
             else:
                 run = Run.create(
-                    folder.path, config, dataset, where, distributed, job.force, job.teacher
+                    folder.path, config, dataset, where, distributed, job.force, job.source
                 )
             _compile(run.trainer, config, quiet=True)
             for status in run.train(interruption):
@@ -241,7 +240,36 @@ def _load(
         dataset = load_data(config.data, config.image_size, data_dir, show)
     if not quiet:
         list_unreadable(dataset.unreadable)
+        if dataset.resized and config.image_size is None:
+            height, width = dataset.train.images.shape[2:]
+            say(f"{dataset.resized:,} pictures have another size; resized to {width}x{height}")
     return dataset
+
+
+def _for_source(
+    config: RunConfig, data: "LabelledImages", model: "ModelDescription", quiet: bool
+) -> RunConfig:
+    """The configuration of a run that starts from a model, for a data set.
+
+    Raises:
+        UsageError: if the data set does not suit the model.
+    """
+    from diffcli.training.origin import adapted
+
+    if config.origin is None:
+        _check_data(config.data, data, model)
+        return config
+    try:
+        architecture = adapted(model.architecture, data)
+    except ValueError as error:
+        raise UsageError(str(error), "image_size") from error
+    if not quiet:
+        kept = sum(name in model.class_names for name in data.class_names)
+        say(
+            f"going on from {config.origin.model}: {kept} labels that it knows, "
+            f"{len(data.class_names) - kept} new ones"
+        )
+    return replace(config, architecture=architecture)
 
 
 def _check_data(name: str, data: "LabelledImages", teacher: "ModelDescription") -> None:
@@ -285,7 +313,7 @@ def _foresee(
     data: "LabelledImages",
     device: "torch.device",
     sources: Mapping[str, str],
-    teacher: Path,
+    source: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the speed of a trial and print the plan of the run."""
@@ -293,7 +321,7 @@ def _foresee(
     from diffcli.training.plan import make_plan
     from diffcli.training.setup import make_trainer
 
-    trial = make_trainer(config, data, device, Distributed(), teacher)
+    trial = make_trainer(config, data, device, Distributed(), source)
     _compile(trial, config, quiet=False)
     plan = make_plan(trial)
     if as_json:

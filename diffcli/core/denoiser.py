@@ -124,6 +124,9 @@ class Denoiser(nn.Module):
         Without the second part, the two would no longer add up to ``x_t``; at timesteps of
         little signal, ``epsilon`` would keep the error that clipping removed.
         """
-        x0 = self(x_t, t, labels, guidance_scale).x0.clamp(-1, 1)
+        return self.with_image(x_t, t, self(x_t, t, labels, guidance_scale).x0.clamp(-1, 1))
+
+    def with_image(self, x_t: Tensor, t: int, x0: Tensor) -> Estimate:
+        """The estimate that ``x0`` is the clean image of ``x_t``, and the noise is the rest."""
         alpha, sigma = self.schedule.alpha_sigma(t)
         return Estimate(x0, (x_t - alpha * x0) / sigma)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from diffcli.files.pictures import fitted, from_pillow
 from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 
 _MOST_UNREADABLE = 0.1
+_MOST_OF_OTHER_SIZES = 0.1
 _SHARE_OF_MEMORY = 0.5
 
 OnProgress = Callable[[int, int, int], None]
@@ -30,9 +32,19 @@ class Unreadable:
     why: str
 
 
+class Folder(NamedTuple):
+    """What a folder holds."""
+
+    pictures: LabelledImages
+    unreadable: list[Unreadable]
+    """Files that were skipped because they cannot be read."""
+    resized: int
+    """How many pictures had another size."""
+
+
 def load_folder(
     folder: Path, size: tuple[int, int] | None = None, on_progress: OnProgress | None = None
-) -> tuple[LabelledImages, list[Unreadable]]:
+) -> Folder:
     """Read all pictures in a folder and its sub-folders.
 
     Each sub-folder is a class of its name, in alphabetical order; a folder without sub-folders
@@ -41,17 +53,15 @@ def load_folder(
 
     Args:
         folder: where the pictures are.
-        size: ``(height, width)`` in pixels; if None, that of the pictures, if they agree.
+        size: ``(height, width)`` in pixels; if None, that of at least nine tenths of the
+            pictures.
         on_progress: called before the first picture is read, and after each.
-
-    Returns:
-        The data set, and the files that were skipped because they cannot be read.
 
     Raises:
         UsageError: if there are no pictures, or they differ in size and ``size`` is None.
         DiffcliError: if over a tenth of the files cannot be read, or they need too much memory.
     """
-    class_names, files = _list_pictures(folder)
+    class_names, files = list_pictures(folder)
     with ThreadPoolExecutor() as pool:
         probes = list(pool.map(_probe, [path for path, _ in files]))
         unreadable = [probe for probe in probes if isinstance(probe, Unreadable)]
@@ -85,7 +95,8 @@ def load_folder(
     labels = torch.tensor([label for _, label, _ in readable])
     if not good.all():
         images, labels = images[good], labels[good]
-    return LabelledImages(images, labels, class_names), unreadable
+    resized = sum(probe.size != (height, width) for *_, probe in readable)
+    return Folder(LabelledImages(images, labels, class_names), unreadable, resized)
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,12 @@ class _Probe:
     grey: bool
 
 
-def _list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """The classes of a folder, and the path and the class number of each picture.
+
+    Raises:
+        UsageError: if there are no pictures, or a class has none.
+    """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     classes = sorted(
@@ -143,14 +159,14 @@ def _read(path: Path, size: tuple[int, int], channels: int) -> Tensor | Unreadab
 
 def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
     sizes = Counter(probe.size for probe in probes)
-    if len(sizes) > 1:
-        (height, width), count = sizes.most_common(1)[0]
+    (height, width), count = sizes.most_common(1)[0]
+    if len(probes) - count > _MOST_OF_OTHER_SIZES * len(probes):
         raise UsageError(
             f"the pictures in {folder} have {len(sizes)} different sizes "
             f"({width}x{height} in {count} of {len(probes)})",
             "image_size",
         )
-    return next(iter(sizes))
+    return height, width
 
 
 def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:

@@ -36,11 +36,13 @@ class DataSet:
         train: the images to train on.
         held_out: images of the same kind that are not trained on.
         unreadable: files that were skipped.
+        resized: how many pictures had another size.
     """
 
     train: LabelledImages
     held_out: LabelledImages
     unreadable: tuple[Unreadable, ...] = ()
+    resized: int = 0
 
 
 def load_data(
@@ -64,12 +66,13 @@ def load_data(
     """
     path = Path(source).expanduser()
     unreadable: list[Unreadable] = []
+    other_sizes = 0
     if source == "mnist":
         train, held_out = load_mnist("train"), load_mnist("test")
     elif source in _FETCHERS:
         train, held_out = _fetch(source, folder or cache_folder())
     elif path.is_dir():
-        pictures, unreadable = load_folder(path, size, on_progress)
+        pictures, unreadable, other_sizes = load_folder(path, size, on_progress)
         train, held_out = _hold_out(pictures)
     elif path.is_file():
         train, held_out = _hold_out(load_idx_pair(path))
@@ -80,7 +83,7 @@ def load_data(
         )
     if size:
         train, held_out = resized(train, size), resized(held_out, size)
-    return DataSet(train, held_out, tuple(unreadable))
+    return DataSet(train, held_out, tuple(unreadable), other_sizes)
 
 
 def _hold_out(data: LabelledImages) -> Splits:

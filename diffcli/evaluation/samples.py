@@ -72,7 +72,7 @@ def load_samples(path: Path, data: LabelledImages) -> PictureArrays:
 
 
 def _read_folder(path: Path, data: LabelledImages) -> PictureArrays:
-    pictures, unreadable = load_folder(path)
+    pictures, unreadable, _ = load_folder(path)
     if unreadable:
         raise DiffcliError(
             f"{len(unreadable)} pictures in {path} cannot be read, the first because "

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from PIL import Image
 from torch import Tensor
 
+from diffcli.core.generate import Init
 from diffcli.core.samplers import Step
 from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip
 from diffcli.files.embedded import Embedded
@@ -20,7 +21,7 @@ Draw = Callable[[Output], None]
 def draw_still(
     model: Model,
     provenance: Provenance,
-    init: Tensor | None,
+    init: Init | None,
     draw: Draw,
     interrupted: Callable[[], bool],
 ) -> Image.Image | None:
@@ -29,7 +30,7 @@ def draw_still(
     Args:
         model: to draw with.
         provenance: what to draw, and the layout.
-        init: the picture to start from.
+        init: the picture to start from, if there is one.
         draw: draws with this model and from this picture.
         interrupted: called after every step; if true, drawing ends.
 
@@ -56,7 +57,7 @@ def draw_still(
 def draw_animation(
     model: Model,
     request: SampleRequest,
-    init: Tensor | None,
+    init: Init | None,
     kind: str,
     embedded: Embedded | None,
     interrupted: Callable[[], bool],
@@ -68,7 +69,7 @@ def draw_animation(
 
 
 def _trace(
-    model: Model, request: SampleRequest, init: Tensor | None, interrupted: Callable[[], bool]
+    model: Model, request: SampleRequest, init: Init | None, interrupted: Callable[[], bool]
 ) -> list[Step] | None:
     steps = []
     for step in model.trace(request, init):

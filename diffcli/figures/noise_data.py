@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import ImageNoise, generate
+from diffcli.core.generate import ImageNoise, Init, generate
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
@@ -156,7 +156,7 @@ class Noising:
         t = int((schedule.log_snr - step.log_snr).abs().argmin())
         labels = torch.tensor([denoiser.network.no_label])
         strength = (t + 1) / schedule.num_timesteps
-        steps = generate(denoiser, labels, [self.seed], _REVERSE, self._x0, strength)
+        steps = generate(denoiser, labels, [self.seed], _REVERSE, Init(self._x0), strength)
         first = next(steps)
         step = replace(step, estimate=self._reconstruction(first.x0))
         if denoise:

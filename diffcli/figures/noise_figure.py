@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from PIL import Image
 
-from diffcli.charts.arrange import at_least, beside, framed, padded, stack, wrapped
+from diffcli.charts.arrange import at_least, beside, enlarged, padded, stack, wrapped
 from diffcli.charts.chart import Chart
 from diffcli.charts.colours import BARS, INK, MUTED, SERIES
 from diffcli.charts.scales import Scale
@@ -165,12 +165,6 @@ def _remark(process: ForwardProcess) -> Image.Image:
     return paragraph(remark(process), _LEAST_WIDTH, NORMAL, MUTED)
 
 
-def _enlarged(picture: Image.Image) -> Image.Image:
-    factor = max(1, _READABLE_SIDE // max(picture.size))
-    size = (picture.width * factor, picture.height * factor)
-    return framed(picture.resize(size, Image.Resampling.NEAREST))
-
-
 def _step_cell(step: Noised) -> Image.Image:
     captions = [
         f"t = {step.t}",
@@ -187,7 +181,7 @@ def _step_cell(step: Noised) -> Image.Image:
 
 def _reconstruction(caption: str, found: Reconstruction) -> Image.Image:
     texts = [formula(caption, SMALL), line(f"mean squared error {found.mse:.2g}", SMALL, MUTED)]
-    return stack([*texts, _enlarged(found.picture)], 0, "centre")
+    return stack([*texts, enlarged(found.picture, _READABLE_SIDE)], 0, "centre")
 
 
 def _cell(captions: Sequence[str], values: Values) -> Image.Image:
@@ -195,7 +189,7 @@ def _cell(captions: Sequence[str], values: Values) -> Image.Image:
         formula(caption, SMALL if index else NORMAL, MUTED if index == 2 else INK)
         for index, caption in enumerate([*captions, *[""] * (3 - len(captions))])
     ]
-    picture = _enlarged(values.picture)
+    picture = enlarged(values.picture, _READABLE_SIDE)
     parts = [*lines, picture, _histogram(values, max(_CELL, picture.width))]
     return at_least(stack(parts, 2, "centre"), _CELL, "centre")
 

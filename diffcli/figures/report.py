@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.charts.arrange import beside, framed, padded, stack, wrapped
+from diffcli.charts.arrange import beside, enlarged, padded, stack, wrapped
 from diffcli.charts.chart import Chart
 from diffcli.charts.colours import MUTED, SEQUENTIAL, SERIES
 from diffcli.charts.heat import matrix, sampled
@@ -66,12 +66,6 @@ def _titled(title: str, picture: Image.Image) -> Image.Image:
     return stack([line(title), picture], 4)
 
 
-def _enlarged(picture: Image.Image, side: int) -> Image.Image:
-    factor = max(1, side // max(picture.size))
-    size = (picture.width * factor, picture.height * factor)
-    return picture.resize(size, Image.Resampling.NEAREST)
-
-
 def _rows(images: Tensor, labels: Tensor) -> Image.Image:
     """A row for each of up to ten labels: its first samples, as many as fit."""
     width = images.shape[3]
@@ -124,7 +118,7 @@ def _worst(
 
 
 def _thumbnail(image: Tensor) -> Image.Image:
-    return framed(_enlarged(to_pillow(image), _PICTURE))
+    return enlarged(to_pillow(image), _PICTURE)
 
 
 def _caption(text: str) -> Image.Image:

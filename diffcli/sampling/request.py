@@ -10,6 +10,11 @@ MAX_SEED = 2**32 - 1  # the CPU generator of torch uses no more bits
 MAX_PICTURES = 10**9
 MAX_SHEET_ROWS = 100
 
+DEFAULT_STRENGTH = 0.6
+"""How much a picture is changed if it is started from."""
+MASKED_STRENGTH = 1.0
+"""The same with a mask: nothing is left of the part that is drawn anew."""
+
 Varied = Literal["guidance", "steps"]
 
 
@@ -26,6 +31,7 @@ class SampleRequest:
         seed: of the first picture.
         settings: how they are drawn.
         strength: if they start from a picture, how much it is changed, in (0, 1]; else None.
+        masked: whether a part of that picture stays as it is.
 
     Raises:
         ValueError: if a field is out of range.
@@ -36,6 +42,7 @@ class SampleRequest:
     seed: int
     settings: SamplingSettings
     strength: float | None = None
+    masked: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels or min(self.labels) < 0:

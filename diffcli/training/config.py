@@ -88,6 +88,19 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The model that a run goes on from.
+
+    Args:
+        model: what the user called it, for people.
+        sha256: of its file.
+    """
+
+    model: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All that decides what a run does: equal configurations give equal runs.
 
@@ -103,6 +116,7 @@ class RunConfig:
         max_seconds: see ``budget``.
         architecture: of the network; see ``for_images``.
         distillation: the teacher, if the run has one.
+        origin: the model whose weights the run starts with, if it has one.
 
     Raises:
         ValueError: if a field is out of range.
@@ -119,6 +133,7 @@ class RunConfig:
     max_seconds: float | None = None
     architecture: UNetConfig | None = None
     distillation: Distillation | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):

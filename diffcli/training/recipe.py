@@ -23,7 +23,7 @@ class Recipe:
     """How a model is trained, and how images are drawn from it by default.
 
     Args:
-        name: of the recipe; ``distillation`` is made for each teacher.
+        name: of the recipe; ``distillation`` and ``fine-tuning`` are made for each model.
         schedule: the noise schedule.
         prediction_type: what the network predicts.
         sampling: the default settings of the finished model.
@@ -41,7 +41,7 @@ class Recipe:
         ValueError: if a number is out of range.
     """
 
-    name: Literal["fast", "ddpm", "distillation"]
+    name: Literal["fast", "ddpm", "distillation", "fine-tuning"]
     schedule: ScheduleConfig
     prediction_type: PredictionType
     sampling: SamplingSettings
@@ -91,6 +91,32 @@ def distillation_recipe(
         learning_rate=1e-3,
         # More often where there is more noise: there the step from noise to image is learned.
         timesteps=TimestepDensity(height=3.0, centre=-2.0, width=2.0),
+    )
+
+
+def fine_tuning_recipe(
+    schedule: ScheduleConfig,
+    prediction_type: PredictionType,
+    sampling: SamplingSettings,
+    width: int,
+) -> Recipe:
+    """The recipe to go on with a model on other pictures.
+
+    Args:
+        schedule: of the model.
+        prediction_type: of the model.
+        sampling: of the model.
+        width: of the model.
+    """
+    return replace(
+        RECIPES["fast"],
+        name="fine-tuning",
+        schedule=schedule,
+        prediction_type=prediction_type,
+        sampling=sampling,
+        learning_rate=1e-3,
+        batch_size=32,
+        width=width,
     )
 
 

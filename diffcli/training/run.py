@@ -22,7 +22,7 @@ from diffcli.errors import DiffcliError
 from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.run_folder import TEACHER_FILE, Metrics, Position, RunFolder
+from diffcli.training.run_folder import Metrics, Position, RunFolder
 from diffcli.training.setup import describe, make_trainer, resolved
 from diffcli.training.validation import Validation
 
@@ -79,8 +79,8 @@ class Run:
         distributed: Distributed,
     ) -> None:
         self.folder = folder
-        teacher = folder.path / TEACHER_FILE if config.distillation else None
-        self.trainer = make_trainer(config, data.train, device, distributed, teacher)
+        source = folder.source(config)
+        self.trainer = make_trainer(config, data.train, device, distributed, source)
         self.seconds = 0.0
         self._description = describe(config, data.train)
         self._budget = config.budget(len(data.train))
@@ -106,7 +106,7 @@ class Run:
         device: torch.device,
         distributed: Distributed,
         force: bool = False,
-        teacher: Path | None = None,
+        source: Path | None = None,
     ) -> "Run":
         """A new run in a new folder.
 
@@ -117,7 +117,7 @@ class Run:
             device: where to train.
             distributed: the processes that share the run.
             force: whether a folder of that name may be replaced.
-            teacher: its model file, if the run is a distillation.
+            source: the model file that the run starts from, if there is one.
 
         Raises:
             UsageError: if the folder exists and must not be replaced.
@@ -126,7 +126,7 @@ class Run:
         folder, config = RunFolder(path), resolved(config, data.train)
         with distributed.leader_first():
             if distributed.is_leader:
-                folder.create(config, force, teacher)
+                folder.create(config, force, source)
         return cls(folder, config, data, device, distributed)
 
     @classmethod

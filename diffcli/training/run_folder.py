@@ -26,6 +26,7 @@ from diffcli.training.config import RunConfig
 CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
 TEACHER_FILE = "teacher.safetensors"
+ORIGIN_FILE = "origin.safetensors"
 _LOCK_FILE = ".lock"
 METRICS_FILE = "metrics.jsonl"
 LOSS_FILE = "loss.png"
@@ -92,13 +93,20 @@ class RunFolder:
         if self.path.exists() and not force:
             raise UsageError(f"the run {self.path} exists", "force")
 
-    def create(self, config: RunConfig, force: bool, teacher: Path | None = None) -> None:
+    def source(self, config: RunConfig) -> Path | None:
+        """The copy of the model file that a run starts from, if it starts from one."""
+        if config.distillation:
+            return self.path / TEACHER_FILE
+        return self.path / ORIGIN_FILE if config.origin else None
+
+    def create(self, config: RunConfig, force: bool, source: Path | None = None) -> None:
         """Make the folder of a new run, with its configuration.
 
         Args:
             config: of the run.
             force: whether a folder of that name may be replaced.
-            teacher: a model file to copy, so that the run does not depend on another place.
+            source: the model file that the run starts from; it is copied, so that the run does
+                not depend on another place.
 
         Raises:
             UsageError: if it exists and must not be replaced.
@@ -111,8 +119,9 @@ class RunFolder:
         try:
             fresh.chmod(0o755)
             RunFolder(fresh).save_config(config)
-            if teacher:
-                shutil.copyfile(teacher, fresh / TEACHER_FILE)
+            copy = RunFolder(fresh).source(config)
+            if source and copy:
+                shutil.copyfile(source, copy)
             if self.path.exists():
                 with self.locked():
                     pass  # no other process trains in it

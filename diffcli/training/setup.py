@@ -12,6 +12,7 @@ from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.origin import adopt
 from diffcli.training.trainer import Trainer
 
 
@@ -44,6 +45,8 @@ def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:
     }
     if config.distillation:
         training["distilled_from"] = asdict(config.distillation)
+    if config.origin:
+        training["went_on_from"] = asdict(config.origin)
     return ModelDescription(
         architecture=config.architecture,
         schedule=recipe.schedule,
@@ -60,7 +63,7 @@ def make_trainer(
     data: LabelledImages,
     device: torch.device,
     distributed: Distributed,
-    teacher: Path | None = None,
+    source: Path | None = None,
 ) -> Trainer:
     """A trainer at the start of a run; equal configurations give equal weights.
 
@@ -69,16 +72,18 @@ def make_trainer(
         data: the training images.
         device: where to train.
         distributed: the processes that share the run.
-        teacher: its model file, if the run is a distillation.
+        source: the model file that the run starts from, if there is one.
 
     Raises:
-        DiffcliError: if the teacher cannot be read.
+        DiffcliError: if that file cannot be read.
     """
     torch.manual_seed(config.seed)
     denoiser = describe(config, data).build().to(device)
-    if config.distillation is None or teacher is None:
+    if source is None:
         return Trainer(denoiser, data, config, distributed)
-    _, master = load_model(teacher)
-    denoiser.network.load_state_dict(master.network.state_dict())
-    objective = ConsistencyLoss(master.to(device), config.distillation.guidance)
+    description, model = load_model(source)
+    adopt(denoiser.network, data.class_names, model.network, description.class_names)
+    if config.distillation is None:
+        return Trainer(denoiser, data, config, distributed)
+    objective = ConsistencyLoss(model.to(device), config.distillation.guidance)
     return Trainer(denoiser, data, config, distributed, objective)

@@ -172,6 +172,7 @@ class TestErrors:
             (["--guidance-interval", "9"], ["like 50-250"]),
             (["--guidance-interval", "9-3"], ["like 50-250"]),
             (["--strength", "0.5"], ["--init"]),
+            (["--mask", "mask.png"], ["--mask needs", "--init"]),
             (["--sheet", "colour=1,2"], ["guidance=0,1,2,4"]),
             (["--sheet", "steps=2,2.5"], ["whole"]),
             (["--sheet", "steps=2,21"], ["1 .. 20"]),
@@ -204,6 +205,22 @@ class TestErrors:
                 "sample", "--model", model, "--init", "init.png", "--strength", strength
             )
             assert result.is_one_line_error(2, "strength")
+
+    def test_masks_that_do_not_fit(self, draw: Draw, diffcli: Command, model: Path) -> None:
+        Image.new("L", (8, 8), 50).save("init.png")
+        Image.new("L", (8, 9), "white").save("large.png")
+        Image.new("L", (8, 8), "black").save("black.png")
+        Image.new("L", (8, 8), "white").save("white.png")
+        common = ("sample", "--model", model, "-n", "1", "-o", "out.png")
+        for mask, words in (
+            ("large.png", ("8x9 pixels", "8x8")),
+            ("black.png", ("no white",)),
+        ):
+            result = diffcli(*common, "--init", "init.png", "--mask", mask)
+            assert result.is_one_line_error(2, mask, *words)
+        assert diffcli(*common, "--init", "init.png", "--mask", "white.png").code == 0
+        result = diffcli(*common, "--from", "out.png", "--init", "init.png")
+        assert result.is_one_line_error(2, "drawn with a mask", "--mask")
 
     def test_pictures_that_cannot_be_read(self, draw: Draw, diffcli: Command, model: Path) -> None:
         Path("text.png").write_text("hello")

@@ -127,6 +127,28 @@ class TestOutputs:
         draw("--from", "near.png", "--init", "init.jpg", "-o", "again.png")
         assert Path("near.png").read_bytes() == Path("again.png").read_bytes()
 
+    def test_a_part_of_a_picture_drawn_anew(self, draw: Draw) -> None:
+        picture = Image.linear_gradient("L").resize((8, 8))
+        picture.save("init.png")
+        mask = Image.new("L", (8, 8))
+        mask.paste("white", (0, 0, 8, 3))
+        mask.save("mask.png")
+        inpaint = ("--init", "init.png", "--mask", "mask.png", "-l", "0", "-n", "2", "--seed", "3")
+        draw(*inpaint, "-o", "{seed}.png")
+        before = np.asarray(picture)
+        drawn = []
+        for name in ("3.png", "4.png"):
+            with Image.open(name) as after:
+                drawn.append(np.asarray(after))
+            assert np.array_equal(drawn[-1][3:], before[3:])
+        assert not np.array_equal(drawn[0][:3], drawn[1][:3])
+        request = read_provenance(Path("3.png")).request
+        assert (request.strength, request.masked) == (1.0, True)
+        draw("--from", "3.png", "--init", "init.png", "--mask", "mask.png", "-o", "again.png")
+        assert Path("3.png").read_bytes() == Path("again.png").read_bytes()
+        draw(*inpaint, "-o", "both.gif")
+        draw(*inpaint, "--strip", "-o", "strip.png")
+
     def test_existing_files_stay_unless_forced(self, draw: Draw) -> None:
         draw("-n", "1", "--seed", "1", "-o", "a.png")
         before = Path("a.png").read_bytes()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.core.generate import generate
+from diffcli.core.generate import Init, generate
 from diffcli.core.parameters import SamplingSettings
 from tests import tiny
 
@@ -18,7 +18,7 @@ SETTINGS = SamplingSettings("dpmpp", 4)
 
 
 def last(
-    settings: SamplingSettings = SETTINGS, init: Tensor | None = None, strength: float = 1.0
+    settings: SamplingSettings = SETTINGS, init: Init | None = None, strength: float = 1.0
 ) -> Tensor:
     *_, step = generate(DENOISER, LABELS, SEEDS, settings, init, strength)
     return step.x
@@ -39,8 +39,8 @@ def test_guidance_applies_within_its_interval_only() -> None:
 
 def test_low_strength_keeps_the_picture_and_full_strength_does_not() -> None:
     images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
-    weak = last(init=images, strength=0.05)
-    strong = last(init=images, strength=1.0)
+    weak = last(init=Init(images), strength=0.05)
+    strong = last(init=Init(images), strength=1.0)
 
     def distance(a: Tensor) -> float:
         return float((a - images).square().mean().sqrt())
@@ -49,15 +49,15 @@ def test_low_strength_keeps_the_picture_and_full_strength_does_not() -> None:
 
 
 def test_strength_is_the_share_of_timesteps() -> None:
-    images = torch.zeros(1, 1, 8, 8)
+    init = Init(torch.zeros(1, 1, 8, 8))
     for strength, first, steps in ((0.6, 11, 4), (1.0, 19, 4), (0.1, 1, 2), (0.001, 0, 1)):
-        way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, images, strength))
+        way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, init, strength))
         assert (way[0].t, len(way), way[-1].s) == (first, steps, -1)
 
 
 def test_steps_from_a_picture_have_the_same_spacing() -> None:
     settings = replace(SETTINGS, spacing=2.0)
-    way = list(generate(DENOISER, LABELS, SEEDS, settings, torch.zeros(1, 1, 8, 8), 0.75))
+    way = list(generate(DENOISER, LABELS, SEEDS, settings, Init(torch.zeros(1, 1, 8, 8)), 0.75))
     assert [step.t for step in way] == [14, 13, 11, 6]
 
 

@@ -21,7 +21,7 @@ def solid(
 
 def test_a_folder_holds_what_was_written(tmp_path: Path) -> None:
     digits = tiny_digits()
-    read, unreadable = load_folder(write_folder(tmp_path, digits))
+    read, unreadable, _ = load_folder(write_folder(tmp_path, digits))
     assert unreadable == []
     assert read.class_names == CLASSES
     order = digits.labels.argsort(stable=True)
@@ -31,7 +31,7 @@ def test_a_folder_holds_what_was_written(tmp_path: Path) -> None:
 
 def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
     solid(tmp_path / "cats" / "a.png", (8, 4), 10, "L")
-    read, _ = load_folder(tmp_path / "cats")
+    read, *_ = load_folder(tmp_path / "cats")
     assert read.class_names == ("cats",)
     assert read.images.shape == (1, 1, 4, 8)
 
@@ -39,7 +39,7 @@ def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
 def test_one_picture_in_colour_makes_all_rgb(tmp_path: Path) -> None:
     solid(tmp_path / "a" / "grey.png", (4, 4), 7, "L")
     solid(tmp_path / "b" / "red.png", (4, 4), (255, 0, 0))
-    read, _ = load_folder(tmp_path)
+    read, *_ = load_folder(tmp_path)
     assert read.images[:, :, 0, 0].tolist() == [[7, 7, 7], [255, 0, 0]]
 
 
@@ -48,8 +48,22 @@ def test_other_shapes_are_cropped_at_the_centre(tmp_path: Path) -> None:
     wide.paste(200, (2, 0, 6, 4))
     (tmp_path / "a").mkdir()
     wide.save(tmp_path / "a" / "wide.png")
-    read, _ = load_folder(tmp_path, (4, 4))
+    read, *_ = load_folder(tmp_path, (4, 4))
     assert torch.equal(read.images, torch.full((1, 1, 4, 4), 200, dtype=torch.uint8))
+
+
+def test_a_few_pictures_of_other_sizes_are_resized(tmp_path: Path) -> None:
+    for number in range(18):
+        solid(tmp_path / "a" / f"{number}.png", (8, 6), 10, "L")
+    for number in range(2):
+        solid(tmp_path / "b" / f"{number}.png", (9 + number, 8), 200, "L")
+    read, _, resized = load_folder(tmp_path)
+    assert (read.images.shape, resized) == ((20, 1, 6, 8), 2)
+    assert read.images[18:].unique().tolist() == [200]
+    assert load_folder(tmp_path, (6, 8)).resized == 2
+    solid(tmp_path / "b" / "3.png", (8, 8), 200, "L")
+    with pytest.raises(UsageError, match=r"4 different sizes \(8x6 in 18 of 21\)"):
+        load_folder(tmp_path)
 
 
 def test_pictures_that_differ_in_size_need_one(tmp_path: Path) -> None:
@@ -65,7 +79,7 @@ def test_unreadable_files_are_listed_up_to_a_tenth(tmp_path: Path) -> None:
     write_folder(tmp_path, tiny_digits(18))
     (tmp_path / "one" / "torn.png").write_bytes(b"no picture")
     (tmp_path / "one" / "notes.txt").write_text("not looked at")
-    read, unreadable = load_folder(tmp_path)
+    read, unreadable, _ = load_folder(tmp_path)
     assert len(read) == 18
     assert [item.path.name for item in unreadable] == ["torn.png"]
     for name in ("b.png", "c.png"):

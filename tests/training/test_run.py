@@ -34,7 +34,7 @@ from diffcli.training.run_folder import (
 from diffcli.training.timesteps import TimestepDensity
 from diffcli.training.validation import Validation
 from tests import tiny
-from tests.training.pictures import tiny_digits, write_folder
+from tests.training.pictures import CLASSES, tiny_digits, write_folder
 
 pytestmark = pytest.mark.long
 
@@ -78,8 +78,9 @@ def create(path: Path, config: RunConfig) -> Run:
     teacher = None
     if config.distillation:
         teacher = path.with_name("tiny.safetensors")
-        save_model(teacher, tiny.description(), tiny.network().state_dict())
-    run = Run.create(path, config, data(), CPU, Distributed(), teacher=teacher)
+        description = replace(tiny.description(), class_names=CLASSES)
+        save_model(teacher, description, tiny.network().state_dict())
+    run = Run.create(path, config, data(), CPU, Distributed(), source=teacher)
     if teacher:
         teacher.unlink()  # the run has a copy of its own
     return run

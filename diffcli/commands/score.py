@@ -1,0 +1,161 @@
+"""``diffcli score``: how likely a model finds pictures, and under which label."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffcli.commands.console import ProgressDisplay
+from diffcli.commands.options import (
+    MAX_SEED,
+    OUTPUT_PANEL,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    check_output,
+    option,
+    output_path,
+)
+from diffcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffcli.core.likelihood import Score
+    from diffcli.sampling.model import Model
+    from diffcli.sampling.pictures import Pictures
+
+_MOST_ROWS, _MOST_BLOCKS = 40, 12
+
+
+def score(
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures, folders of class folders, or npz files.", show_default=False
+        ),
+    ],
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[
+        int, option("Seed of noise and timesteps.", min=0, max=MAX_SEED, metavar="<int>")
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        option(
+            f"PNG to draw estimates to, of up to {_MOST_BLOCKS} pictures.",
+            OUTPUT_PANEL,
+            "--output",
+            "-o",
+        ),
+    ] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate the label of pictures, and how many bits a model needs to describe them.
+
+    The label is the one under which the network denoises the picture best (a diffusion
+    classifier). The bits per dimension are an upper bound on the negative log-likelihood.
+    """
+    if output:
+        check_output(output)
+
+    from diffcli.device import open_device
+    from diffcli.figures.score_figure import score_figure
+    from diffcli.files.locations import find_model
+    from diffcli.files.pictures import save_png
+    from diffcli.sampling.model import Model
+    from diffcli.sampling.pictures import read_pictures
+
+    drawer = Model.load(find_model(model), open_device(device))
+    read = read_pictures(pictures, drawer.description.architecture.image_shape, drawer.class_names)
+    if output and len(read.names) > _MOST_BLOCKS:
+        raise UsageError(
+            f"{len(read.names):,} pictures are too many for one figure, which takes up to "
+            f"{_MOST_BLOCKS}; leave --output out, or name fewer pictures"
+        )
+    with ProgressDisplay(quiet) as display:
+        found = drawer.score(read.pixels, seed, display.stage("scoring pictures"))
+    if as_json:
+        print(json.dumps(_document(drawer, read, found), ensure_ascii=False))
+    else:
+        _print_table(drawer, read, found)
+    if output:
+        path = output_path(output, force)
+        save_png(path, score_figure(drawer, read, found))
+        if not as_json:
+            print(path)
+
+
+def _summary(pictures: "Pictures", score: "Score") -> dict[str, Any]:
+    """Means over all pictures, and the share of known labels that were found."""
+    best = score.posterior.argmax(1).tolist()
+    known = [
+        label == guess for label, guess in zip(pictures.labels, best, strict=True) if label >= 0
+    ]
+    return {
+        "count": len(pictures.names),
+        "bits_per_dimension": float(score.bits.mean()),
+        "with_known_label": len(known),
+        "label_found": sum(known) / len(known) if known else None,
+    }
+
+
+def _document(model: "Model", pictures: "Pictures", score: "Score") -> dict[str, Any]:
+    names = model.class_names
+    return {
+        "model": str(model.path),
+        **_summary(pictures, score),
+        "pictures": [
+            {
+                "picture": name,
+                "label": names[int(posterior.argmax())],
+                "known_label": names[label] if label >= 0 else None,
+                "posterior": dict(zip(names, posterior.tolist(), strict=True)),
+                "bits_per_dimension": float(bits),
+                "standard_error": float(error),
+            }
+            for name, label, posterior, bits, error in zip(
+                pictures.names,
+                pictures.labels,
+                score.posterior,
+                score.bits,
+                score.standard_error,
+                strict=True,
+            )
+        ],
+    }
+
+
+def _print_table(model: "Model", pictures: "Pictures", score: "Score") -> None:
+    """The first pictures, and the means of all."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table("picture", "label", "", "second", "", "bits per dimension")
+    for column in (2, 4, 5):
+        table.columns[column].justify = "right"
+    for index, name in enumerate(pictures.names[:_MOST_ROWS]):
+        values, labels = score.posterior[index].sort(descending=True)
+        cells = [Text(name)]
+        for rank in range(2):
+            if rank < len(labels):
+                cells += [Text(model.class_names[labels[rank]]), Text(f"{values[rank]:.1%}")]
+            else:
+                cells += [Text(), Text()]
+        bits, error = score.bits[index], score.standard_error[index]
+        table.add_row(*cells, f"{bits:.2f} ± {error:.2f}")
+    console.print(table)
+    summary = _summary(pictures, score)
+    if summary["count"] > _MOST_ROWS:
+        console.print(f"and {summary['count'] - _MOST_ROWS:,} more (--json lists all)")
+    if summary["count"] > 1:
+        console.print(f"mean: {summary['bits_per_dimension']:.3f} bits per dimension")
+    if summary["with_known_label"]:
+        console.print(
+            f"label found: {summary['label_found']:.1%} of {summary['with_known_label']:,}"
+        )

@@ -1,0 +1,70 @@
+"""Pictures that a model looks at: read, and fitted to its size and colours."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcli.data.folder import list_pictures
+from diffcli.files.arrays import load_npz
+from diffcli.files.pictures import fitted, from_pillow, to_pillow
+from diffcli.files.reading import open_picture
+
+UNKNOWN = -1
+"""The label of a picture whose class is not known, or none of the model's."""
+
+
+class Pictures(NamedTuple):
+    """Pictures of a model's shape."""
+
+    names: list[str]
+    """Their files, or their places in arrays."""
+    pixels: Tensor
+    """uint8 ``(N, C, H, W)``."""
+    labels: list[int]
+    """Class numbers of the model, or ``UNKNOWN``."""
+
+
+def read_pictures(
+    paths: Sequence[Path], shape: tuple[int, int, int], class_names: Sequence[str]
+) -> Pictures:
+    """Read pictures and convert them as drawing from a picture does.
+
+    Args:
+        paths: of pictures, whose classes are not known; of folders, whose sub-folders are
+            classes; of ``npz`` files, whose labels are class numbers.
+        shape: ``(C, H, W)`` of the model.
+        class_names: of the model.
+
+    Raises:
+        DiffcliError: if one cannot be read.
+    """
+    channels, height, width = shape
+
+    def fit(picture: Image.Image) -> Tensor:
+        return from_pillow(fitted(picture, channels, height, width))
+
+    names: list[str] = []
+    pixels: list[Tensor] = []
+    labels: list[int] = []
+    for path in paths:
+        if path.is_dir():
+            classes, files = list_pictures(path)
+            numbers = [class_names.index(c) if c in class_names else UNKNOWN for c in classes]
+            names += [str(file) for file, _ in files]
+            pixels += [fit(open_picture(file)) for file, _ in files]
+            labels += [numbers[label] for _, label in files]
+        elif path.suffix.lower() == ".npz":
+            arrays = load_npz(path)
+            names += [f"{path}[{index}]" for index in range(len(arrays.images))]
+            pixels += [fit(to_pillow(image)) for image in arrays.images]
+            known = range(len(class_names))
+            labels += [label if label in known else UNKNOWN for label in arrays.labels.tolist()]
+        else:
+            names.append(str(path))
+            pixels.append(fit(open_picture(path)))
+            labels.append(UNKNOWN)
+    return Pictures(names, torch.stack(pixels), labels)

@@ -1,0 +1,167 @@
+"""``diffcli score``: labels and likelihoods of pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcli as package
+from diffcli.core.parameters import SamplingSettings
+from diffcli.errors import UsageError
+from diffcli.files.checkpoint import save_model
+from diffcli.sampling.model import Model
+from tests import tiny
+from tests.conftest import Command
+
+Score = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def score(diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
+    """Scoring that succeeds, with the smallest model, as JSON."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> dict[str, Any]:
+        result = diffcli("score", "--model", model, "--json", *arguments)
+        assert result.code == 0, result.err
+        document = json.loads(result.out)
+        assert isinstance(document, dict)
+        return document
+
+    return run
+
+
+def picture(path: str, value: int = 40, size: tuple[int, int] = (8, 8)) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient("L").resize(size).point(lambda x: (x + value) % 256).save(path)
+
+
+def test_drawn_digits_are_recognised_and_noise_is_unlikely(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = diffcli("sample", "-m", "mnist", "-n", "2", "--seed", "5", "--out-dir", "digits")
+    assert drawn.code == 0
+    noise = torch.randint(0, 256, (28, 28), generator=torch.Generator().manual_seed(0))
+    Image.fromarray(noise.to(torch.uint8).numpy()).save("noise.png")
+    result = diffcli("score", "-m", "mnist", "digits", "noise.png", "-o", "score.png", "--json")
+    assert result.is_one_line_error(2, "21 pictures", "up to 12")
+    result = diffcli("score", "-m", "mnist", "digits", "noise.png", "--json")
+    document = json.loads(result.out)
+    assert (document["count"], document["with_known_label"]) == (21, 20)
+    assert document["label_found"] >= 0.95
+    *digits, last = document["pictures"]
+    assert max(item["bits_per_dimension"] for item in digits) < 0.5 * last["bits_per_dimension"]
+    assert last["known_label"] is None
+
+
+def test_the_document(score: Score) -> None:
+    picture("a.png")
+    document = score("a.png")
+    assert document["count"] == 1
+    assert document["label_found"] is None
+    (item,) = document["pictures"]
+    assert item["picture"] == "a.png"
+    assert list(item["posterior"]) == ["zero", 'o"ne', "zwei ü"]
+    assert sum(item["posterior"].values()) == pytest.approx(1)
+    assert item["posterior"][item["label"]] == max(item["posterior"].values())
+    assert item["standard_error"] < item["bits_per_dimension"]
+    assert score("a.png") == document
+    assert score("a.png", "--seed", "1") != document
+
+
+def test_folders_have_labels_and_pictures_are_fitted(score: Score) -> None:
+    picture("set/zero/x.png")
+    picture("set/other/y.png", 90, (30, 20))
+    document = score("set")
+    assert [item["picture"] for item in document["pictures"]] == [
+        "set/other/y.png",
+        "set/zero/x.png",
+    ]
+    assert [item["known_label"] for item in document["pictures"]] == [None, "zero"]
+    assert document["with_known_label"] == 1
+    assert document["label_found"] in (0.0, 1.0)
+    picture("x.png")
+    # Of whatever else is scored at once, and of whatever it is stored in, a score is the same.
+    bits = score("x.png")["pictures"][0]["bits_per_dimension"]
+    assert document["pictures"][1]["bits_per_dimension"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_arrays_have_labels(score: Score) -> None:
+    images = np.full((3, 8, 8), 7, dtype=np.uint8)
+    np.savez("a.npz", images=images, labels=np.array([0, 2, 99]))
+    items = score("a.npz")["pictures"]
+    assert [item["picture"] for item in items] == ["a.npz[0]", "a.npz[1]", "a.npz[2]"]
+    assert [item["known_label"] for item in items] == ["zero", "zwei ü", None]
+    assert len({item["bits_per_dimension"] for item in items}) == 1
+
+
+def test_the_table_and_the_figure(
+    diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture("zero/[red]a.png")
+    picture("zero/b.png", 100)
+    result = diffcli("score", "--model", model, ".", "-o", "score.png")
+    assert result.code == 0, result.err
+    assert "[red]a.png" in result.out
+    assert "label found:" in result.out
+    assert result.out.endswith("score.png\n")
+    with Image.open("score.png") as figure:
+        assert figure.width > 600
+        # Two blocks of the same width, one below the other.
+        assert figure.height > 2 * 4 * 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nothing.png"], 1, ["nothing.png"]),
+        (["text.png"], 1, ["text.png", "it is none of"]),
+        (["empty"], 2, ["no pictures in empty"]),
+        (["bad.npz"], 1, ["bad.npz", "no npz"]),
+        (["a.png", "-o", "score.jpg"], 2, ["score.jpg", ".png"]),
+        (["a.png", "-m", "nothing"], 2, ["there is no model"]),
+    ],
+)
+def test_errors(
+    diffcli: Command,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture("a.png")
+    Path("text.png").write_text("hello")
+    Path("bad.npz").write_text("hello")
+    Path("empty").mkdir()
+    result = diffcli("score", "--model", model, *arguments)
+    assert result.is_one_line_error(code, *words), result.err
+
+
+def test_a_distilled_model_gives_no_likelihood(diffcli: Command, tmp_path: Path) -> None:
+    path, shown = tmp_path / "student.safetensors", tmp_path / "a.png"
+    student = tiny.description(sampling=SamplingSettings("consistency", 2))
+    save_model(path, student, tiny.network().state_dict())
+    picture(str(shown))
+    result = diffcli("score", "--model", path, shown)
+    assert result.is_one_line_error(2, "student.safetensors is distilled", "--model")
+
+
+def test_from_python(model: Path) -> None:
+    loaded = package.load(model)
+    pixels = loaded.sample("all", n=1, seed=1)
+    calls = []
+    found = loaded.score(pixels, on_progress=lambda *numbers: calls.append(numbers))
+    assert calls == [(3, 3)]
+    assert found.posterior.shape == (3, 3)
+    with pytest.raises(UsageError, match=r"\(N, 1, 8, 8\)"):
+        Model.load(model).score(pixels[:, :, :4])

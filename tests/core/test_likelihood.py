@@ -1,0 +1,162 @@
+"""The variational bound and the diffusion classifier, on data whose densities are known."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.likelihood import VariationalBound, score
+from diffcli.core.parameters import ScheduleConfig
+from diffcli.core.schedule import NoiseSchedule
+
+STD = 0.2
+"""Of the data, around the mean of each class; clipping to [-1, 1] then hardly matters."""
+SHAPE = (1, 16, 16)
+
+
+class _Normal(torch.nn.Module):
+    """The exact estimate of images that are normal around the mean of their class."""
+
+    def __init__(self, schedule: NoiseSchedule, means: Tensor, std: float = STD) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(image_shape=SHAPE, num_classes=len(means))
+        self.no_label = len(means)
+        self.schedule, self.means, self.std = schedule, means, std
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
+        mean = self.means[labels]
+        return mean + gain * (x - alpha * mean)
+
+
+def denoiser(means: Tensor, schedule: NoiseSchedule | None = None, std: float = STD) -> Denoiser:
+    schedule = schedule or NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
+    return Denoiser(_Normal(schedule, means, std), schedule, "x0")  # type: ignore[arg-type]
+
+
+def even_schedule(timesteps: int) -> NoiseSchedule:
+    """Timesteps at even distances of log-SNR, from 9 to -9."""
+    alphas_cumprod = torch.linspace(9, -9, timesteps, dtype=torch.float64).sigmoid()
+    before = torch.cat([torch.ones(1), alphas_cumprod[:-1]])
+    return NoiseSchedule(1 - alphas_cumprod / before)
+
+
+def normal(count: int, seed: int = 0) -> Tensor:
+    return STD * torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+ZERO = torch.zeros(1, *SHAPE)
+PLACES = ((-20, -3), (-3, 1), (1, 3), (3, 20))
+"""Ranges of log-SNR."""
+
+
+def diffusion(bound: VariationalBound, x0: Tensor, timesteps: int) -> float:
+    """The second part, of all timesteps."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.zeros(len(x0), dtype=torch.long)
+    nats = [
+        bound.diffusion(x0, t, labels, torch.randn(SHAPE, generator=generator))
+        for t in range(1, timesteps)
+    ]
+    return float(torch.stack(nats).sum(0).mean())
+
+
+def test_prior_and_diffusion_are_the_information_in_the_least_noisy_image() -> None:
+    """Of normal data: 1/2 log(1 + SNR * variance) per pixel, which fewer timesteps exceed."""
+    x0 = normal(64)
+    excess = []
+    for timesteps in (50, 1000):
+        schedule = even_schedule(timesteps)
+        bound = VariationalBound(denoiser(ZERO, schedule))
+        found = float(bound.prior(x0).mean()) + diffusion(bound, x0, timesteps)
+        snr = float(schedule.log_snr[0].exp())
+        excess.append(found / (0.5 * math.log1p(snr * STD**2) * x0[0].numel()) - 1)
+    assert 0.1 < excess[0] < 0.3
+    assert abs(excess[1]) < 0.02
+
+
+def test_few_timesteps_estimate_the_sum_of_all() -> None:
+    model = denoiser(ZERO)
+    bound, signal = VariationalBound(model), model.schedule.alphas_cumprod
+    snr = signal / (1 - signal)
+    error = STD**2 * (1 - signal) / (signal * STD**2 + 1 - signal)
+    exact = float(((snr[:-1] - snr[1:]) / 2 * error[1:]).sum()) * ZERO.numel()
+    x0 = normal(16)
+    labels = torch.zeros(len(x0), dtype=torch.long)
+    generator = torch.Generator().manual_seed(2)
+    estimates = []
+    for seed in range(60):
+        for t, weight in bound.draw_timesteps(8, seed):
+            epsilon = torch.randn(SHAPE, generator=generator)
+            estimates.append(weight * bound.diffusion(x0, t, labels, epsilon).mean())
+    assert float(torch.stack(estimates).mean()) == pytest.approx(exact, rel=0.02)
+
+
+def test_the_timesteps_are_spread_and_never_0() -> None:
+    bound = VariationalBound(denoiser(ZERO))
+    log_snr = denoiser(ZERO).schedule.log_snr
+    for count in (8, 64):
+        drawn = [t for t, _ in bound.draw_timesteps(count, seed=0)]
+        assert min(drawn) >= 1
+        shares = [sum(low < log_snr[t] <= high for t in drawn) / count for low, high in PLACES]
+        assert shares == pytest.approx([0.1, 0.33, 0.15, 0.42], abs=0.13)
+
+
+def test_the_decoder_of_a_perfect_estimate() -> None:
+    """Every pixel is in the level of its estimate with the same probability."""
+    levels = torch.tensor([-1.0, -99 / 255, 55 / 255, 1.0]).repeat(64).view(1, *SHAPE)
+    model = denoiser(levels, std=0.0)
+    _, sigma = model.schedule.alpha_sigma(0)
+    label = torch.zeros(1, dtype=torch.long)
+    found = VariationalBound(model).decoder(levels, label, torch.randn(SHAPE))
+    half = math.erf(1 / 255 / sigma / math.sqrt(2)) / 2
+    # The outermost levels take all that is beyond them.
+    expected = -128 * math.log(2 * half) - 128 * math.log(0.5 + half)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_posterior_is_that_of_bayes() -> None:
+    """Two classes whose means differ by little, so that most images could be of both."""
+    means = torch.stack([torch.full(SHAPE, 0.01), torch.full(SHAPE, -0.01)])
+    x0 = normal(24) + means[torch.arange(24) % 2]
+    logits = torch.stack([-(x0 - mean).square().sum((1, 2, 3)) / (2 * STD**2) for mean in means])
+    exact = torch.softmax(logits.double(), 0).T
+    assert ((exact > 0.1) & (exact < 0.9)).sum() > 10
+    found = score(denoiser(means), x0, batch_size=7).posterior
+    assert float((found - exact).abs().max()) < 0.04
+
+
+def test_clear_labels_are_found_among_many() -> None:
+    generator = torch.Generator().manual_seed(3)
+    means = torch.rand(10, *SHAPE, generator=generator) - 0.5
+    x0 = means[[3, 9, 0]] + normal(3)
+    found = score(denoiser(means), x0, batch_size=64)
+    assert found.posterior.argmax(1).tolist() == [3, 9, 0]
+    assert float(found.posterior.amax(1).min()) > 0.999
+    assert torch.allclose(found.posterior.sum(1), torch.ones(3).double())
+
+
+def test_bits_are_those_of_the_density() -> None:
+    """-log2 of the density, times the width of a grey level."""
+    x0 = (normal(32) * 127.5).round() / 127.5
+    found = score(denoiser(ZERO, even_schedule(1000)), x0, batch_size=64)
+    density = 0.5 * (x0 / STD).square() + math.log(STD * math.sqrt(2 * math.pi))
+    exact = (density.mean((1, 2, 3)) - math.log(2 / 255)) / math.log(2)
+    error = found.bits - exact.double()
+    # The sum of 1000 terms exceeds the integral a little.
+    assert float(error.mean()) == pytest.approx(0.05, abs=0.12)
+    assert float(found.standard_error.mean()) == pytest.approx(0.1, rel=0.4)
+
+
+def test_an_image_is_scored_alike_in_any_company() -> None:
+    means = torch.stack([torch.full(SHAPE, 0.01), torch.full(SHAPE, -0.01)])
+    model, x0 = denoiser(means), normal(5)
+    together, alone = score(model, x0, batch_size=3), score(model, x0[3:4], batch_size=8)
+    for many, one in zip(together, alone, strict=True):
+        assert torch.allclose(many[3:4], one)
+    other = score(model, x0, batch_size=3, seed=1)
+    assert not torch.allclose(other.bits, together.bits)
