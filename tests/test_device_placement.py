@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import generate
+from diffcli.core.generate import Init, generate
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
@@ -144,15 +144,16 @@ def test_validation(training: Trainer, data: LabelledImages) -> None:
     assert (losses.device, losses.shape) == (CUDA, (4,))
 
 
-@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("init", ["nothing", "picture", "part of a picture"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.0])
 def test_drawing_never_waits_for_the_device(
-    denoiser: Denoiser, fake: FakeTensorMode, sampler: str, guidance: float, init: bool
+    denoiser: Denoiser, fake: FakeTensorMode, sampler: str, guidance: float, init: str
 ) -> None:
     move(denoiser, fake)
     settings = SamplingSettings(sampler, 4, guidance, (5, 15))  # type: ignore[arg-type]
-    start = torch.zeros(1, 1, 8, 8) if init else None
+    picture, mask = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    start = None if init == "nothing" else Init(picture, mask if "part" in init else None)
     steps = list(generate(denoiser, torch.tensor([0, 2]), [1, 2], settings, start, 0.6))
     assert [step.x.device for step in steps] == [CUDA] * 4
     assert to_pixels(steps[-1].x).cpu().shape == (2, 1, 8, 8)

@@ -99,7 +99,7 @@ def sample(
     ] = None,
     mask: Annotated[
         Path | None,
-        option("Picture that is white where --init is drawn anew.", SAMPLING_PANEL, shown="all"),
+        option("Picture that is white where --init is drawn anew.", SAMPLING_PANEL, shown=False),
     ] = None,
     strength: Annotated[
         float | None,

@@ -75,7 +75,7 @@ def train(
             "Model to go on from, on other pictures: file, run, or mnist.",
             None,
             "--from",
-            shown="new weights",
+            shown=False,
         ),
     ] = None,
     name: NameOption = None,
@@ -118,7 +118,7 @@ def train(
     width: Annotated[
         int | None,
         option(
-            "Channels of the network's first level, a multiple of 16.",
+            "Channels of the first level, a multiple of 16.",
             TRAINING_PANEL,
             shown="the recipe's",
             metavar="<int>",

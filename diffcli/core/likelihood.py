@@ -8,18 +8,24 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
 
-_TIMESTEPS_PER_ROUND = 8
-_ROUNDS = 4
+# Timesteps to compare labels at, so many at a time, and to estimate the bound at.
+_TIMESTEPS_PER_ROUND, _ROUNDS = 4, 4
+_TIMESTEPS_OF_BOUND = 16
 
 # A label is given up if its bound is worse than the best one's by this many standard errors of
 # the difference, and by this many nats.
-_GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 5.0
+_GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 8.0
 
-# Timesteps are drawn five times as often around the log-SNR at which labels differ most.
-_DENSITY_HEIGHT, _DENSITY_CENTRE, _DENSITY_WIDTH = 4.0, -1.0, 2.0
+# Most timesteps that compare labels are drawn around this log-SNR: there, the labels of the shipped
+# digits differ by 5 nats per unit of log-SNR, and above 2 and below -4 by less than 1.
+_CENTRE, _WIDTH, _SHARE = -1.8, 1.4, 0.75
 
 # On the scale of [-1, 1], half the distance between two grey levels.
 _HALF_LEVEL = 1 / 255
+
+
+Timesteps = list[tuple[int, float]]
+"""Timesteps, and the weights of their terms in an estimate of a sum."""
 
 
 class Score(NamedTuple):
@@ -55,10 +61,10 @@ class VariationalBound:
         snr = log_snr.exp()
         self._weights = torch.cat([snr[:1], (snr[:-1] - snr[1:]) / 2])
         # Of white noise of variance 1 in place of images, these are the terms.
-        parts = self._weights[1:] / (1 + snr[1:])
-        bump = ((log_snr[1:] - _DENSITY_CENTRE) / _DENSITY_WIDTH).square().mul(-0.5).exp()
-        parts *= 1 + _DENSITY_HEIGHT * bump
-        self._density = torch.cat([torch.zeros(1), parts / parts.sum()])
+        self.density = _normalised(self._weights / (1 + snr))
+        bump = ((log_snr - _CENTRE) / _WIDTH).square().mul(-0.5).exp()
+        steps = log_snr.diff(prepend=log_snr[:1]).abs()
+        self.label_density = torch.lerp(self.density, _normalised(steps * bump), _SHARE)
 
     def prior(self, x0: Tensor) -> Tensor:
         """The first part, ``(B,)``, of images ``(B, C, H, W)`` in [-1, 1]."""
@@ -92,30 +98,40 @@ class VariationalBound:
         ]
         return torch.stack(errors).mean(0).double().cpu() * float(self._weights[t])
 
-    def draw_timesteps(self, count: int, seed: int) -> list[tuple[int, float]]:
-        """Timesteps of the second part, and the weights of their terms.
-
-        The mean of weights times terms is an estimate of the part without bias.  The first
-        timesteps are spread as evenly as all of them.
-        """
-        engine = torch.quasirandom.SobolEngine(1, scramble=True, seed=seed)
-        u = engine.draw(count, dtype=torch.float64).squeeze(1)
-        drawn = torch.searchsorted(self._density.cumsum(0), u, right=True)
-        last = len(self._density) - 1
-        return [(t, 1 / float(self._density[t])) for t in drawn.clamp(max=last).tolist()]
-
     def _estimate(self, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
         x_t = self._denoiser.schedule.add_noise(x0, t, epsilon)
         return self._denoiser.clipped(x_t, t, labels).x0
 
 
+def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:
+    """Draw timesteps.
+
+    The mean of weights times terms is an estimate of the sum of the terms at all timesteps of the
+    density, without bias.  The first timesteps are spread as evenly as all of them.
+
+    Args:
+        density: float64 ``(T,)``, whose sum is 1.
+        count: how many to draw.
+        seed: of the draw.
+    """
+    engine = torch.quasirandom.SobolEngine(1, scramble=True, seed=seed)
+    u = engine.draw(count, dtype=torch.float64).squeeze(1)
+    drawn = torch.searchsorted(density.cumsum(0), u, right=True)
+    last = int(density.nonzero().max())
+    return [(t, 1 / float(density[t])) for t in drawn.clamp(max=last).tolist()]
+
+
+def _normalised(values: Tensor) -> Tensor:
+    """Values as a density of timesteps above 0."""
+    density = torch.cat([torch.zeros(1), values[1:]])
+    return density / density.sum()
+
+
 @torch.inference_mode()
 def score(denoiser: Denoiser, images: Tensor, batch_size: int, seed: int = 0) -> Score:
-    """Estimate the bound of images under each label (Li et al. 2023; Clark & Jaini 2023).
+    """Compare the bounds of images under all labels, and estimate the best one.
 
-    The bounds of all labels are estimated with the same noise at the same timesteps, so that
-    their differences are known better than themselves.  Labels that are clearly worse than the
-    best one are given up early.  An image's score does not depend on the others.
+    An image's score does not depend on the others.
 
     Args:
         denoiser: a trained one, on the device to use.
@@ -123,48 +139,83 @@ def score(denoiser: Denoiser, images: Tensor, batch_size: int, seed: int = 0) ->
         batch_size: how many evaluations to make at once.
         seed: of noise and timesteps.
     """
-    bound, device = VariationalBound(denoiser), denoiser.schedule.device
-    images = images.to(device)
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(images), denoiser.network.config.num_classes)
-    terms = torch.empty(*shape, 0, dtype=torch.float64)
-    candidates, gaps = torch.ones(shape, dtype=torch.bool), torch.zeros(shape).double()
-
-    def noise() -> Tensor:
-        return torch.randn(images.shape[1:], generator=generator).to(device)
-
-    timesteps = bound.draw_timesteps(_ROUNDS * _TIMESTEPS_PER_ROUND, seed)
-    for first in range(0, len(timesteps), _TIMESTEPS_PER_ROUND):
-        pairs = candidates.nonzero().to(device).split(batch_size)
-        for t, weight in timesteps[first : first + _TIMESTEPS_PER_ROUND]:
-            epsilon = noise()
-            values = [bound.diffusion(images[i], t, k, epsilon) for i, k in map(_columns, pairs)]
-            new = torch.full(shape, math.nan, dtype=torch.float64)
-            new[candidates] = torch.cat(values) * weight
-            terms = torch.cat([terms, new[..., None]], dim=2)
-        # What was given up has no numbers any more, and is not the best.
-        best = terms.mean(2).nan_to_num(math.inf).argmin(1)
-        difference = terms - terms[torch.arange(len(images)), best][:, None]
-        gap = difference.mean(2)
-        error = difference.std(2) / terms.shape[2] ** 0.5
-        gaps = gap.where(candidates, gaps)
-        candidates &= (gap <= _GIVE_UP_ERRORS * error) | (gap <= _GIVE_UP_NATS)
-    chosen = terms[torch.arange(len(images)), best]
-    labels = best.to(device)
-    epsilon = noise()
-    rest = [
-        bound.decoder(part, k, epsilon)
-        for part, k in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    ]
-    nats = bound.prior(images) + torch.cat(rest) + chosen.mean(1)
-    per_bit = images[0].numel() * math.log(2)
-    # Neighbouring timesteps differ by noise alone, not by their place.
-    order = torch.tensor([t for t, _ in timesteps]).argsort()
-    variance = chosen[:, order].diff(dim=1).square().mean(1) / 2
-    error = (variance / len(timesteps)).sqrt()
-    return Score(nats / per_bit, error / per_bit, torch.softmax(-gaps, dim=1))
+    scoring = _Scoring(denoiser, images, batch_size, seed)
+    posterior = scoring.posterior()
+    return Score(*scoring.bits(posterior.argmax(1)), posterior)
 
 
-def _columns(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    images, labels = pairs.unbind(1)
-    return images, labels
+class _Scoring:
+    """The evaluations of a score; arguments as of ``score``."""
+
+    def __init__(self, denoiser: Denoiser, images: Tensor, batch_size: int, seed: int) -> None:
+        self._bound = VariationalBound(denoiser)
+        self._device = denoiser.schedule.device
+        self._classes = denoiser.network.config.num_classes
+        self._images = images.to(self._device)
+        self._batch_size, self._seed = batch_size, seed
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def posterior(self) -> Tensor:
+        """The posterior of the labels (Li et al. 2023, algorithm 1; Clark & Jaini 2023).
+
+        Only terms at noise levels that tell labels apart are compared, with the same noise for
+        all labels.  Labels that are clearly worse than the best one are given up early.
+        """
+        count = len(self._images)
+        candidates = torch.ones(count, self._classes, dtype=torch.bool)
+        gaps = torch.zeros(candidates.shape, dtype=torch.float64)
+        found = torch.empty(*candidates.shape, 0, dtype=torch.float64)
+        timesteps = draw_timesteps(
+            self._bound.label_density, _ROUNDS * _TIMESTEPS_PER_ROUND, self._seed
+        )
+        for first in range(0, len(timesteps), _TIMESTEPS_PER_ROUND):
+            part = timesteps[first : first + _TIMESTEPS_PER_ROUND]
+            new = torch.full((*candidates.shape, len(part)), math.nan, dtype=torch.float64)
+            image, label = candidates.nonzero(as_tuple=True)
+            new[candidates] = self._terms(image, label, part)
+            found = torch.cat([found, new], dim=2)
+            # What was given up has no numbers any more, and is not the best.
+            best = found.mean(2).nan_to_num(math.inf).argmin(1)
+            difference = found - found[torch.arange(count), best][:, None]
+            gap = difference.mean(2)
+            error = difference.std(2) / found.shape[2] ** 0.5
+            gaps = gap.where(candidates, gaps)
+            candidates &= (gap <= _GIVE_UP_ERRORS * error) | (gap <= _GIVE_UP_NATS)
+        return torch.softmax(-gaps, dim=1)
+
+    def bits(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The bound under labels ``(B,)`` in bits per dimension, and its standard error."""
+        timesteps = draw_timesteps(self._bound.density, _TIMESTEPS_OF_BOUND, self._seed)
+        terms = self._terms(torch.arange(len(labels)), labels, timesteps)
+        epsilon, labels = self._noise(), labels.to(self._device)
+        parts = zip(
+            self._images.split(self._batch_size), labels.split(self._batch_size), strict=True
+        )
+        decoder = torch.cat([self._bound.decoder(x0, part, epsilon) for x0, part in parts])
+        nats = self._bound.prior(self._images) + decoder + terms.mean(1)
+        # Neighbouring timesteps differ by noise alone, not by their place.
+        order = torch.tensor([t for t, _ in timesteps]).argsort()
+        variance = terms[:, order].diff(dim=1).square().mean(1) / 2
+        per_bit = self._images[0].numel() * math.log(2)
+        return nats / per_bit, (variance / len(timesteps)).sqrt() / per_bit
+
+    def _terms(self, images: Tensor, labels: Tensor, timesteps: Timesteps) -> Tensor:
+        """Weighted terms ``(P, len(timesteps))`` of images of these numbers under labels."""
+        pairs = [
+            (self._images[index], label)
+            for index, label in zip(
+                images.to(self._device).split(self._batch_size),
+                labels.to(self._device).split(self._batch_size),
+                strict=True,
+            )
+        ]
+        columns = []
+        for t, weight in timesteps:
+            epsilon = self._noise()
+            terms = [self._bound.diffusion(x0, t, part, epsilon) for x0, part in pairs]
+            columns.append(torch.cat(terms) * weight)
+        return torch.stack(columns, dim=1)
+
+    def _noise(self) -> Tensor:
+        shape = self._images.shape[1:]
+        return torch.randn(shape, generator=self._generator).to(self._device)

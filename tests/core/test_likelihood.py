@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.likelihood import VariationalBound, score
+from diffcli.core.likelihood import VariationalBound, draw_timesteps, score
 from diffcli.core.parameters import ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
 
@@ -50,8 +50,6 @@ def normal(count: int, seed: int = 0) -> Tensor:
 
 
 ZERO = torch.zeros(1, *SHAPE)
-PLACES = ((-20, -3), (-3, 1), (1, 3), (3, 20))
-"""Ranges of log-SNR."""
 
 
 def diffusion(bound: VariationalBound, x0: Tensor, timesteps: int) -> float:
@@ -90,20 +88,31 @@ def test_few_timesteps_estimate_the_sum_of_all() -> None:
     generator = torch.Generator().manual_seed(2)
     estimates = []
     for seed in range(60):
-        for t, weight in bound.draw_timesteps(8, seed):
+        for t, weight in draw_timesteps(bound.density, 8, seed):
             epsilon = torch.randn(SHAPE, generator=generator)
             estimates.append(weight * bound.diffusion(x0, t, labels, epsilon).mean())
     assert float(torch.stack(estimates).mean()) == pytest.approx(exact, rel=0.02)
 
 
-def test_the_timesteps_are_spread_and_never_0() -> None:
+def test_the_timesteps_are_spread_over_their_density_and_never_0() -> None:
     bound = VariationalBound(denoiser(ZERO))
-    log_snr = denoiser(ZERO).schedule.log_snr
-    for count in (8, 64):
-        drawn = [t for t, _ in bound.draw_timesteps(count, seed=0)]
-        assert min(drawn) >= 1
-        shares = [sum(low < log_snr[t] <= high for t in drawn) / count for low, high in PLACES]
-        assert shares == pytest.approx([0.1, 0.33, 0.15, 0.42], abs=0.13)
+    for density in (bound.density, bound.label_density):
+        assert float(density.sum()) == pytest.approx(1)
+        assert density[0] == 0
+        for count in (8, 64):
+            drawn = [t for t, _ in draw_timesteps(density, count, seed=3)]
+            exact = density.cumsum(0)
+            for t in (40, 100, 200, 280):
+                share = sum(at <= t for at in drawn) / count
+                assert share == pytest.approx(float(exact[t]), abs=1.5 / count)
+
+
+def test_labels_are_compared_where_they_differ_most_and_elsewhere_too() -> None:
+    model = denoiser(ZERO)
+    density = VariationalBound(model).label_density
+    log_snr = model.schedule.log_snr
+    assert float(density[(log_snr > -4) & (log_snr < 0.5)].sum()) > 0.6
+    assert (density[1:] > 0).all()
 
 
 def test_the_decoder_of_a_perfect_estimate() -> None:
@@ -127,7 +136,7 @@ def test_the_posterior_is_that_of_bayes() -> None:
     exact = torch.softmax(logits.double(), 0).T
     assert ((exact > 0.1) & (exact < 0.9)).sum() > 10
     found = score(denoiser(means), x0, batch_size=7).posterior
-    assert float((found - exact).abs().max()) < 0.04
+    assert float((found - exact).abs().max()) < 0.15
 
 
 def test_clear_labels_are_found_among_many() -> None:
