@@ -53,7 +53,7 @@ def sample(
     label: Annotated[
         list[str] | None,
         option(
-            "Labels to draw: names, numbers, ranges (0-4,7) or all.",
+            "Labels: names, numbers, ranges (0-4,7) or all.",
             None,
             "--label",
             "-l",
@@ -65,7 +65,7 @@ def sample(
         option("Pictures per label.", None, "--num", "-n", "--n", shown="8; strip, sheet: 1"),
     ] = None,
     seed: Annotated[
-        int | None, option("Seed of the first picture, one more for each next.", shown="random")
+        int | None, option("Seed of the first picture, then one more each.", shown="random")
     ] = None,
     picture: Annotated[
         Path | None, option("Picture to draw again; other options change it.", None, "--from")
