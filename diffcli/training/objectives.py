@@ -1,4 +1,4 @@
-"""What a step of training minimises, if not the loss of diffusion."""
+"""What a step of training minimises."""
 
 from collections.abc import Callable
 
@@ -7,80 +7,164 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings
+from diffcli.core.schedule import step_plan
 
-Objective = Callable[[Denoiser, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""From a denoiser in training, images, timesteps, labels and noise to a loss per image.
+# The critic has to follow the student, and has as many steps more.
+_STEPS_PER_CYCLE = 5
 
-Shapes are those of ``Denoiser.loss``, which is the objective of diffusion.
-"""
+# Where there is hardly any noise, or nothing else, the two estimates are the same.
+_EXTREME_SHARE = 0.02
 
-# The noise level of the target over that of the student's input.
-_LEVEL_RATIO = 0.6
+_LEAST_ERROR = 1e-3
 
 
-class ConsistencyLoss:
-    """Consistency distillation (Song et al. 2023, algorithm 2), with guidance distilled in.
+class Objective:
+    """The loss of diffusion (Ho et al. 2020, eq. 14), which other objectives replace.
 
-    A consistency model maps every point of a trajectory of the probability flow to its end, a
-    clean image.  The student learns to give the same at two points of a trajectory of its
-    teacher: from the noisier one, at ``t``, a DDIM step of the teacher leads to the other, at
-    ``r``, where the student's own answer is the target.  The teacher is guided (Luo et al. 2023,
-    section 4.2), so that the student needs no guidance.
-
-    Args:
-        teacher: the model that the student starts as; it is not trained.
-        guidance: the scale at each timestep is that of these settings.
+    Attributes:
+        critic: a second model that is trained with the first one, if there is one.
     """
 
-    def __init__(self, teacher: Denoiser, guidance: SamplingSettings) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
-        schedule = teacher.schedule
-        self._noise_level = schedule.sigma / schedule.alpha
-        scales = [guidance.guidance_at(t) for t in range(schedule.num_timesteps)]
-        self._scales = torch.tensor(scales, device=schedule.device)
-        self._guided = any(scale != 1 for scale in scales)
+    critic: Denoiser | None = None
 
     def __call__(
         self,
         denoiser: Denoiser,
+        step: int,  # noqa: ARG002 - other objectives do not do the same in all steps
+        x0: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        draw_noise: Callable[[], Tensor],
+    ) -> Tensor:
+        """The losses of a batch.
+
+        Args:
+            denoiser: the model in training.
+            step: number of the step.
+            x0: images ``(B, C, H, W)``.
+            t: timesteps ``(B,)``.
+            labels: ``(B,)`` in ``0 .. num_classes``.
+            draw_noise: returns fresh standard normal noise of the shape of ``x0``.
+
+        Returns:
+            One loss per image, float32 ``(B,)``.
+        """
+        return denoiser.loss(x0, t, labels, draw_noise())
+
+    def held_out_loss(
+        self, denoiser: Denoiser, x0: Tensor, t: Tensor, labels: Tensor, epsilon: Tensor
+    ) -> Tensor:
+        """How well a model explains images that it is not trained on, as ``Denoiser.loss``."""
+        return denoiser.loss(x0, t, labels, epsilon)
+
+
+class DistributionMatching(Objective):
+    """Distribution matching distillation (Yin et al. 2024 a, b), with guidance distilled in.
+
+    A student draws images in a few steps.  Its teacher and a critic, which is a diffusion model of
+    the student's images, estimate these from noisy versions of them.  Where the critic's estimate
+    differs from the teacher's, the student's images are too frequent or too rare; the student
+    learns to move them from the one to the other (2024 a, eq. 7 and 8).  Most steps train the
+    critic (2024 b, section 4.2).
+
+    The student is trained on the noisy images that it meets when it draws (2024 b, section 4.5),
+    and on noisy real ones of all noise levels, so that it can go on from a picture, too.
+
+    Args:
+        teacher: the model that student and critic start as; it is not trained.
+        critic: a copy of it.
+        guidance: the teacher's scale at each timestep is that of these settings.
+        steps: that the student draws in.
+    """
+
+    def __init__(
+        self, teacher: Denoiser, critic: Denoiser, guidance: SamplingSettings, steps: int
+    ) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.critic: Denoiser = critic
+        count = teacher.schedule.num_timesteps
+        scales = [guidance.guidance_at(t) for t in range(count)]
+        self._scales = torch.tensor(scales, device=teacher.schedule.device)
+        self._guided = any(scale != 1 for scale in scales)
+        self._plan = [t for t, _ in step_plan(count, steps)]
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        step: int,
+        x0: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        draw_noise: Callable[[], Tensor],
+    ) -> Tensor:
+        """The losses of the critic, or in every fifth step of the student."""
+        learns = step % _STEPS_PER_CYCLE == _STEPS_PER_CYCLE - 1
+        inputs, at = self._inputs(denoiser, x0, t, labels, draw_noise)
+        with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
+            images = estimate(denoiser, inputs, at, labels)
+        if not learns:
+            return self.critic.loss(images.clamp(-1, 1), t, labels, draw_noise())
+        with torch.no_grad():
+            margin = round(_EXTREME_SHARE * len(self._scales))
+            t = t.clamp(margin, len(self._scales) - 1 - margin)
+            x_t = denoiser.schedule.add_noise(images, t, draw_noise())
+            real = self._teachers(x_t, t, labels)
+            fake = estimate(self.critic, x_t, t, labels).clamp(-1, 1)
+            error = (images - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+            target = images - (fake - real) / error.clamp(min=_LEAST_ERROR)
+        return (images - target).square().mean(dim=(1, 2, 3)) / 2
+
+    def held_out_loss(
+        self,
+        denoiser: Denoiser,  # noqa: ARG002 - the critic is the model of its images
         x0: Tensor,
         t: Tensor,
         labels: Tensor,
         epsilon: Tensor,
     ) -> Tensor:
-        """The losses, as of ``Denoiser.loss``; an error of the image counts 1 / sigma_t^2."""
+        """That of the critic: how well a model of the student's images explains others."""
+        return super().held_out_loss(self.critic, x0, t, labels, epsilon)
+
+    @torch.no_grad()
+    def _inputs(
+        self,
+        denoiser: Denoiser,
+        x0: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        draw_noise: Callable[[], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy images of the student's steps and of the data, and their timesteps."""
         schedule = denoiser.schedule
-        x_t = schedule.add_noise(x0, t, epsilon)
-        alpha, sigma = schedule.alpha_sigma(t)
-        with torch.no_grad():
-            x0 = self._estimate(x_t, t, labels)
-            epsilon = (x_t - alpha * x0) / sigma
-            r = self.earlier(t)
-            clean = (r < 0)[:, None, None, None]
-            r = r.clamp(min=0)
-            target = self._end(denoiser, schedule.add_noise(x0, r, epsilon), r, labels)
-            target = x0.where(clean, target.clamp(-1, 1))
-        error = self._end(denoiser, x_t, t, labels) - target
-        return (error / sigma).square().mean(dim=(1, 2, 3))
+        # The remainder is as good as random, and does not depend on the place in the batch.
+        kind = t % (len(self._plan) + 1)
+        x, inputs, at = draw_noise(), schedule.add_noise(x0, t, draw_noise()), t
+        for number, now in enumerate(self._plan):
+            chosen = kind == number
+            inputs = x.where(chosen[:, None, None, None], inputs)
+            at = torch.where(chosen, now, at)
+            if number + 1 < len(self._plan):
+                drawn = estimate(denoiser, x, torch.full_like(t, now), labels).clamp(-1, 1)
+                x = schedule.add_noise(drawn, self._plan[number + 1], draw_noise())
+        return inputs, at
 
-    def earlier(self, t: Tensor) -> Tensor:
-        """The timesteps ``r`` of timesteps ``t``, both ``(B,)``; -1 is clean."""
-        level = _LEVEL_RATIO * self._noise_level[t]
-        return torch.minimum(torch.searchsorted(self._noise_level, level, right=True), t) - 1
-
-    @staticmethod
-    def _end(denoiser: Denoiser, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The end of the trajectory through ``x``, float32."""
-        return denoiser.estimate(x, t, denoiser.network(x, t, labels).float()).x0
-
-    def _estimate(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def _teachers(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """The guided teacher's estimate of the images."""
         if not self._guided:
-            return self._end(self.teacher, x_t, t, labels).clamp(-1, 1)
+            return estimate(self.teacher, x_t, t, labels).clamp(-1, 1)
         no_label = torch.full_like(labels, self.teacher.network.no_label)
-        both = self._end(
+        both = estimate(
             self.teacher, x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([labels, no_label])
         )
         conditional, unconditional = both.chunk(2)
         scale = self._scales[t][:, None, None, None]
         return torch.lerp(unconditional, conditional, scale).clamp(-1, 1)
+
+
+def estimate(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    """The estimate of images at timesteps of their own ``(B,)``.
+
+    It is computed in float32: what two estimates differ by is less than bfloat16 rounds off.
+    """
+    with torch.autocast(x_t.device.type, enabled=False):
+        return denoiser.estimate(x_t, t, denoiser.network(x_t, t, labels)).x0

@@ -70,7 +70,7 @@ class Recipe:
 def distillation_recipe(
     schedule: ScheduleConfig, prediction_type: PredictionType, steps: int
 ) -> Recipe:
-    """The recipe for a consistency model of a teacher.
+    """The recipe for a student that draws in a few steps.
 
     Args:
         schedule: of the teacher.
@@ -89,8 +89,7 @@ def distillation_recipe(
         prediction_type=prediction_type,
         sampling=SamplingSettings("consistency", steps),
         learning_rate=1e-3,
-        # More often where there is more noise: there the step from noise to image is learned.
-        timesteps=TimestepDensity(height=3.0, centre=-2.0, width=2.0),
+        timesteps=TimestepDensity(),
     )
 
 

@@ -1,5 +1,6 @@
 """From a configuration and data to a model and its trainer."""
 
+import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from diffcli.errors import UsageError
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.objectives import DistributionMatching
 from diffcli.training.origin import adopt
 from diffcli.training.trainer import Trainer
 
@@ -85,5 +86,10 @@ def make_trainer(
     adopt(denoiser.network, data.class_names, model.network, description.class_names)
     if config.distillation is None:
         return Trainer(denoiser, data, config, distributed)
-    objective = ConsistencyLoss(model.to(device), config.distillation.guidance)
+    objective = DistributionMatching(
+        model.to(device),
+        copy.deepcopy(denoiser),
+        config.distillation.guidance,
+        config.recipe.sampling.steps,
+    )
     return Trainer(denoiser, data, config, distributed, objective)

@@ -64,7 +64,7 @@ class Trainer:
         data: the training images; they are moved to that device.
         config: of the run.
         distributed: the processes that share each batch.
-        objective: what is minimised.
+        objective: what is minimised; if None, the loss of diffusion.
     """
 
     def __init__(
@@ -73,20 +73,29 @@ class Trainer:
         data: LabelledImages,
         config: RunConfig,
         distributed: Distributed,
-        objective: Objective = Denoiser.loss,
+        objective: Objective | None = None,
     ) -> None:
-        self.denoiser = denoiser.train().requires_grad_(True)
+        self.denoiser = denoiser
+        self.objective = objective or Objective()
+        self._trained = {"": denoiser}
+        if self.objective.critic:
+            self._trained["critic."] = self.objective.critic
+        for model in self._trained.values():
+            model.train().requires_grad_(True)
         self.device = denoiser.schedule.device
         self.data = data.to(self.device)
         self.config = config
         self.steps_done = 0
         self._distributed = distributed
-        self.objective = objective
         probabilities = config.recipe.timesteps.probabilities(denoiser.schedule.log_snr)
         self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
         self._bfloat16 = has_native_bfloat16(self.device)
-        self.optimizers = make_optimizers(denoiser.network, config.recipe, self._bfloat16)
+        self.optimizers = [
+            optimizer
+            for model in self._trained.values()
+            for optimizer in make_optimizers(model.network, config.recipe, self._bfloat16)
+        ]
         self._base_rates = [group["lr"] for group in self._groups()]
 
     @property
@@ -112,8 +121,10 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next steps depend on, by name; ``steps_done`` is the rest."""
-        named = {f"network.{k}": v for k, v in self.denoiser.network.state_dict().items()}
-        named |= {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
+        named = {f"ema.{k}": v for k, v in self.ema.network.state_dict().items()}
+        for prefix, model in self._trained.items():
+            weights = model.network.state_dict().items()
+            named |= {f"{prefix}network.{name}": value for name, value in weights}
         for prefix, optimizer, param in self._optimized():
             named |= {f"{prefix}.{key}": value for key, value in optimizer.state[param].items()}
         return named
@@ -131,11 +142,15 @@ class Trainer:
 
     def _optimized(self) -> Iterator[tuple[str, torch.optim.Optimizer, nn.Parameter]]:
         """Every parameter with its optimizer and a name for the two."""
-        names = {id(param): name for name, param in self.denoiser.network.named_parameters()}
+        names = {
+            id(param): f"{prefix}optimizer.{name}"
+            for prefix, model in self._trained.items()
+            for name, param in model.network.named_parameters()
+        }
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for param in group["params"]:
-                    yield f"optimizer.{names[id(param)]}", optimizer, param
+                    yield names[id(param)], optimizer, param
 
     def step(self, progress: float) -> Tensor:
         """Train on the next batch.
@@ -151,7 +166,8 @@ class Trainer:
         loss = self._loss()
         loss.backward()
         loss = loss.detach()
-        grads = [param.grad for param in self.denoiser.parameters() if param.grad is not None]
+        params = [param for model in self._trained.values() for param in model.parameters()]
+        grads = [param.grad for param in params if param.grad is not None]
         self._distributed.sum_in_place([*grads, loss])
         for optimizer in self.optimizers:
             optimizer.step()
@@ -178,20 +194,21 @@ class Trainer:
         generator.manual_seed(derived_seed(seed, "step", self.steps_done))
         u, dropout, flip = torch.rand(3, count, generator=generator, device=self.device)
         shape = (count, *self.data.images.shape[1:])
-        epsilon = torch.randn(shape, generator=generator, device=self.device)
         if recipe.stratified:
             u = (torch.arange(count, device=self.device) + u) / count
         # Timestep t is drawn if u lies between the cumulative probabilities before and at t.
         t = torch.searchsorted(self._cumulative, u, right=True)
         t.clamp_(max=schedule.num_timesteps - 1)
 
-        index, t, epsilon, dropout, flip = map(
-            self._distributed.part, (index, t, epsilon, dropout, flip)
-        )
+        def draw_noise() -> Tensor:
+            noise = torch.randn(shape, generator=generator, device=self.device)
+            return self._distributed.part(noise)
+
+        index, t, dropout, flip = map(self._distributed.part, (index, t, dropout, flip))
         x0, labels = self.data.batch(index)
         if self.config.flip:
             x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
         labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            losses = self.objective(self.denoiser, x0, t, labels, epsilon)
+            losses = self.objective(self.denoiser, self.steps_done, x0, t, labels, draw_noise)
         return losses.sum() / count

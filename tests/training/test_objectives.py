@@ -1,182 +1,228 @@
-"""The consistency loss against closed forms.
-
-For Gaussian data N(0, s^2) the denoiser and the consistency function are known: a trajectory of
-the probability flow keeps its place in units of the marginal's standard deviation.
-"""
+"""Distribution matching against closed forms: all models are exact ones of normal images."""
 
 import math
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig
-from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig
+from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.core.unet import ConditionalUNet
-from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.objectives import DistributionMatching, Objective
 from tests import tiny
 
 SCHEDULE = NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
-LEVEL = SCHEDULE.sigma / SCHEDULE.alpha
 STD = 0.1
-MEANS = torch.tensor([0.0, 0.3, -0.05])
+MEANS = torch.tensor([-0.1, 0.3, -0.05])
 """Of the pixels of two classes, and of all: the last label means "no label"."""
-NO_GUIDANCE = SamplingSettings()
+PLAIN = SamplingSettings()
+CRITIC_STEP, STUDENT_STEP = 0, 4
+COUNT = 32
 
 
-class Gaussian(nn.Module):
-    """A network that predicts a function of x_t in closed form, as v."""
+class Normal(nn.Module):
+    """Predicts v as the exact denoiser of normal images does."""
 
     no_label = 2
 
-    def __init__(self, what: Literal["posterior mean", "end of trajectory"]) -> None:
+    def __init__(self, means: Tensor = MEANS, std: float = STD) -> None:
         super().__init__()
-        self._what = what
+        self.means, self.std = means, std
+
+    def image(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        alpha, sigma = SCHEDULE.alpha_sigma(t)
+        mean = self.means[labels][:, None, None, None]
+        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
+        return mean + gain * (x_t - alpha * mean)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         alpha, sigma = SCHEDULE.alpha_sigma(t)
-        mean = MEANS[labels][:, None, None, None] if self._what == "posterior mean" else 0.0
-        gain = STD / (STD**2 + (sigma / alpha) ** 2).sqrt()
-        if self._what == "posterior mean":
-            gain = gain**2
-        x0 = mean + gain * (x_t / alpha - mean)
-        return (alpha * x_t - x0) / sigma
+        return (alpha * x_t - self.image(x_t, t, labels)) / sigma
 
 
-def gaussian(what: Literal["posterior mean", "end of trajectory"]) -> Denoiser:
-    return Denoiser(cast("ConditionalUNet", Gaussian(what)), SCHEDULE, "v_prediction")
+class Affine(Normal):
+    """A student whose images are normal: noise times a scale plus an offset per class."""
+
+    def __init__(self, scale: float = STD, offsets: Tensor = MEANS) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.offsets = nn.Parameter(offsets.clone())
+
+    def image(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 - one step
+        return self.scale * x_t + self.offsets[labels][:, None, None, None]
 
 
-def batch(t: int, count: int, std: float = STD) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(t)
-    x0, epsilon = torch.randn(2, count, 1, 8, 8, generator=generator)
-    return std * x0, torch.full((count,), t), torch.zeros(count, dtype=torch.long), epsilon
+def model(network: nn.Module) -> Denoiser:
+    return Denoiser(cast("ConditionalUNet", network), SCHEDULE, "v_prediction")
 
 
-def pair(t: int) -> tuple[int, float, float, float]:
-    """The earlier timestep, and the noise levels and the teacher's gain of a pair."""
-    objective = ConsistencyLoss(gaussian("posterior mean"), NO_GUIDANCE)
-    r = int(objective.earlier(torch.tensor([t])))
-    level_t, level_r = float(LEVEL[t]), float(LEVEL[r]) if r >= 0 else 0.0
-    return r, level_t, level_r, STD**2 / (STD**2 + level_t**2)
+def objective(
+    critic: nn.Module | None = None, guidance: SamplingSettings = PLAIN, steps: int = 1
+) -> DistributionMatching:
+    return DistributionMatching(model(Normal()), model(critic or Normal()), guidance, steps)
 
 
-def slope(level: float) -> float:
-    """Of the exact consistency function, in units of x_t / alpha_t."""
-    return STD / math.hypot(STD, level)
+def noises(seed: int = 0) -> Callable[[], Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(COUNT, 1, 8, 8, generator=generator)
 
 
-@pytest.mark.parametrize("t", [30, 150, 220, 280])
-def test_the_loss_of_the_exact_consistency_function_is_the_error_of_a_step(t: int) -> None:
-    """Both maps are linear: what is left is how far a DDIM step is from the flow."""
-    objective = ConsistencyLoss(gaussian("posterior mean"), NO_GUIDANCE)
-    x0, times, labels, epsilon = batch(t, 400)
-    got = objective(gaussian("end of trajectory"), x0, times, labels, epsilon).mean()
-    _, level_t, level_r, gain = pair(t)
-    stepped = 1 + (level_r / level_t - 1) * (1 - gain)
-    error = slope(level_t) - slope(level_r) * stepped
-    _, sigma = SCHEDULE.alpha_sigma(t)
-    expected = error**2 * (STD**2 + level_t**2) / sigma**2
-    assert float(got) == pytest.approx(expected, rel=0.05)
-    # Any other slope has a larger loss than this error, which is small.
-    assert expected < 0.05 * (slope(level_t) ** 2) * (STD**2 + level_t**2) / sigma**2
+X0 = STD * noises(9)()
+LABELS = torch.arange(COUNT) % 2
+DRAWN = torch.arange(COUNT) * 8 + 20
+"""Even timesteps: with one step, the images of a whole batch are drawn from noise."""
 
 
-def test_guidance_shifts_the_step_by_what_the_teacher_says() -> None:
-    teacher = gaussian("posterior mean")
-    guided = SamplingSettings(guidance_scale=1.5, guidance_interval=(140, 160))
-    t = 150
-    x0, times, _, epsilon = batch(t, 50)
-    labels = torch.ones(50, dtype=torch.long)
-    x0 = x0 + MEANS[1]
-    student = gaussian("end of trajectory")
-    got = ConsistencyLoss(teacher, guided)(student, x0, times, labels, epsilon)
-    _, level_t, level_r, gain = pair(t)
-    x = SCHEDULE.add_noise(x0, times, epsilon) / SCHEDULE.alpha_sigma(t)[0]
-    conditional, unconditional = (mean + gain * (x - mean) for mean in (MEANS[1], MEANS[2]))
-    image = unconditional + 1.5 * (conditional - unconditional)
-    stepped = x + (level_r / level_t - 1) * (x - image)
-    error = slope(level_t) * x - slope(level_r) * stepped
-    expected = (error / SCHEDULE.alpha_sigma(t)[1]).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6)
-    outside = SamplingSettings(guidance_scale=1.5, guidance_interval=(0, 90))
-    plain = ConsistencyLoss(teacher, NO_GUIDANCE)(student, x0, times, labels, epsilon)
+def losses(matching: DistributionMatching, student: nn.Module, step: int = STUDENT_STEP) -> Tensor:
+    return matching(model(student), step, X0, DRAWN, LABELS, noises())
+
+
+def expected(real: nn.Module, critic: nn.Module, scale: float = 1.0) -> Tensor:
+    """The student's losses by hand, with guidance at all timesteps."""
+    draw = noises()
+    z, _ = draw(), draw()
+    images = Affine().image(z, DRAWN, LABELS)
+    x_t = SCHEDULE.add_noise(images, DRAWN, draw())
+    conditional, unconditional = (
+        cast("Normal", real).image(x_t, DRAWN, labels)
+        for labels in (LABELS, torch.full_like(LABELS, 2))
+    )
+    teachers = unconditional + scale * (conditional - unconditional)
+    fake = cast("Normal", critic).image(x_t, DRAWN, LABELS)
+    error = (images - teachers).abs().mean((1, 2, 3), keepdim=True)
+    return ((fake - teachers) / error).square().mean((1, 2, 3)) / 2
+
+
+def test_a_student_that_draws_as_its_teacher_does_has_nothing_to_learn() -> None:
+    student = Affine()
+    loss = losses(objective(), student).sum()
+    loss.backward()
+    assert float(loss) < 1e-9
+    assert student.scale.grad is not None
+    assert float(student.scale.grad.abs()) < 1e-5
+
+
+@pytest.mark.parametrize("critic", [Normal(MEANS + 0.2), Normal(std=2 * STD)])
+def test_the_loss_is_the_distance_between_the_estimates(critic: Normal) -> None:
     torch.testing.assert_close(
-        ConsistencyLoss(teacher, outside)(student, x0, times, labels, epsilon), plain
+        losses(objective(critic), Affine()), expected(Normal(), critic), rtol=1e-3, atol=1e-7
     )
-    assert not torch.allclose(got, plain)
 
 
-@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon", "flow"])
-def test_the_boundary_condition_holds_for_every_network(prediction_type: PredictionType) -> None:
-    """At the lowest noise level the end of the trajectory is the point itself, to that level."""
-    denoiser = tiny.denoiser(ScheduleConfig("cosine", 300), prediction_type)
-    x0, times, labels, epsilon = batch(0, 6)
-    x_t = SCHEDULE.add_noise(x0, times, epsilon)
-    prediction = denoiser.network(x_t, times, labels)
-    end = denoiser.estimate(x_t, times, prediction).x0
-    bound = float(LEVEL[0]) * (float(prediction.abs().max()) + float(x_t.abs().max()))
-    assert float((end - x_t).abs().max()) < 2 * bound < 0.2
+def test_the_teacher_is_guided_where_the_settings_say_so() -> None:
+    critic = Normal(std=2 * STD)
+    guided = losses(objective(critic, SamplingSettings(guidance_scale=1.5)), Affine())
+    torch.testing.assert_close(guided, expected(Normal(), critic, 1.5), rtol=1e-3, atol=1e-7)
+    plain = losses(objective(critic), Affine())
+    some = SamplingSettings(guidance_scale=1.5, guidance_interval=(100, 150))
+    mixed = losses(objective(critic, some), Affine())
+    within = (DRAWN >= 100) & (DRAWN <= 150)
+    torch.testing.assert_close(mixed, guided.where(within, plain))
+    assert not torch.allclose(guided, plain)
 
 
-def test_from_the_lowest_level_a_student_that_is_its_teacher_has_no_loss() -> None:
+def test_students_come_to_draw_as_their_teacher_does() -> None:
+    """With a critic that knows the student exactly, and from another mean and spread."""
+    student = Affine(scale=0.4, offsets=torch.tensor([0.3, -0.3, 0.0]))
+    optimizer = torch.optim.Adam(student.parameters(), 0.02)
+    draw = noises(1)
+    for step in range(400):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02 * (1 - step / 400)
+        critic = Normal(student.offsets.detach().clone(), abs(float(student.scale)))
+        batch = (X0, DRAWN, LABELS, draw)
+        objective(critic)(model(student), STUDENT_STEP, *batch).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert abs(float(student.scale)) == pytest.approx(STD, rel=0.1)
+    torch.testing.assert_close(student.offsets[:2].detach(), MEANS[:2], rtol=0, atol=0.02)
+
+
+def trained(step: int) -> dict[str, bool]:
+    """Which models a step gives gradients."""
+    models = {name: tiny.denoiser(tiny.COSINE) for name in ("student", "critic", "teacher")}
+    for one in models.values():
+        one.requires_grad_(True)
+    matching = DistributionMatching(
+        models["teacher"], models["critic"], SamplingSettings(guidance_scale=2.0), 2
+    )
+    t = torch.arange(COUNT) % 20
+    matching(models["student"], step, X0, t, LABELS, noises()).sum().backward()
+    return {
+        name: any(param.grad is not None and bool(param.grad.any()) for param in one.parameters())
+        for name, one in models.items()
+    }
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_the_critic_learns_in_four_steps_of_five_and_then_the_student(step: int) -> None:
+    learns = "student" if step % 5 == 4 else "critic"
+    assert trained(step) == {name: name == learns for name in ("student", "critic", "teacher")}
+
+
+def test_the_critic_learns_the_students_images() -> None:
+    critic = Normal(std=2 * STD)
+    got = losses(objective(critic), Affine(), CRITIC_STEP)
+    draw = noises()
+    z, _ = draw(), draw()
+    images = Affine().image(z, DRAWN, LABELS)
+    torch.testing.assert_close(got, model(critic).loss(images, DRAWN, LABELS, draw()))
+
+
+class Recorder(nn.Module):
+    """A network that records what it is given."""
+
+    no_label = 2
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.given: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        self.given.append((x_t, t))
+        return cast("Tensor", self.network(x_t, t, labels))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
+    plan = [t for t, _ in step_plan(300, steps)]
+    t = torch.arange(COUNT) + 130
+    recorder = Recorder(Affine())
+    objective(steps=steps)(model(recorder), STUDENT_STEP, X0, t, LABELS, noises())
+    x, at = recorder.given[-1]
+    kind = t % (steps + 1)
+    for number in range(steps):
+        assert at[kind == number].unique().tolist() == [plan[number]]
+    assert torch.equal(at[kind == steps], t[kind == steps])
+
+    draw = noises()
+    z, noise = draw(), draw()
+    torch.testing.assert_close(x[kind == 0], z[kind == 0])
+    real = SCHEDULE.add_noise(X0, t, noise)
+    torch.testing.assert_close(x[kind == steps], real[kind == steps])
+    for number in range(1, steps):
+        z = SCHEDULE.add_noise(Affine().image(z, t, LABELS).clamp(-1, 1), plan[number], draw())
+        torch.testing.assert_close(x[kind == number], z[kind == number], rtol=1e-4, atol=1e-5)
+
+
+def test_held_out_images_are_explained_by_the_critic() -> None:
+    critic = Normal(std=2 * STD)
+    got = objective(critic).held_out_loss(model(Affine()), X0, DRAWN, LABELS, noises()())
+    torch.testing.assert_close(got, model(critic).loss(X0, DRAWN, LABELS, noises()()))
+    assert math.isfinite(float(got.mean()))
+
+
+def test_diffusion_has_the_loss_of_the_denoiser() -> None:
     denoiser = tiny.denoiser(ScheduleConfig("cosine", 300))
-    objective = ConsistencyLoss(denoiser, NO_GUIDANCE)
-    x0, times, labels, epsilon = batch(0, 6)
-    assert objective.earlier(times).tolist() == [-1] * 6
-    assert float(objective(denoiser, x0, times, labels, epsilon).max()) < 1e-9
-
-
-def test_the_target_has_three_fifths_of_the_noise() -> None:
-    objective = ConsistencyLoss(tiny.denoiser(ScheduleConfig("cosine", 300)), NO_GUIDANCE)
-    times = torch.arange(300)
-    earlier = objective.earlier(times)
-    assert bool((earlier < times).all())
-    assert bool((earlier.diff() >= 0).all())
-    ratios = LEVEL[earlier[50:290]] / LEVEL[50:290]
-    assert float(ratios.max()) <= 0.6 + 1e-6
-    assert float(ratios.min()) > 0.5
-
-
-def test_only_the_student_learns() -> None:
-    student, teacher = (
-        tiny.denoiser(ScheduleConfig("cosine", 300)),
-        tiny.denoiser(ScheduleConfig("cosine", 300)),
-    )
-    student.requires_grad_(True)
-    teacher.requires_grad_(True)
-    objective = ConsistencyLoss(teacher, SamplingSettings(guidance_scale=2.0))
-    x0, times, labels, epsilon = batch(200, 4)
-    objective(student, x0, times, labels, epsilon).sum().backward()
-    assert all(param.grad is None for param in teacher.parameters())
-    assert any(bool(param.grad.any()) for param in student.parameters() if param.grad is not None)
-
-
-def test_the_target_is_a_constant() -> None:
-    """The gradient is that of the distance to a target that does not move."""
-    student, teacher = (tiny.denoiser(ScheduleConfig("cosine", 300)) for _ in range(2))
-    student.requires_grad_(True)
-    x0, times, labels, epsilon = batch(150, 4)
-    objective = ConsistencyLoss(teacher, NO_GUIDANCE)
-    objective(student, x0, times, labels, epsilon).sum().backward()
-    got = [param.grad for param in student.parameters()]
-
-    still = tiny.denoiser(ScheduleConfig("cosine", 300))
-    still.load_state_dict(student.state_dict())
-    alpha, sigma = SCHEDULE.alpha_sigma(times)
-    r = objective.earlier(times)
-    assert int(r.min()) >= 0
-    with torch.no_grad():
-        x_t = SCHEDULE.add_noise(x0, times, epsilon)
-        image = teacher.estimate(x_t, times, teacher.network(x_t, times, labels)).x0.clamp(-1, 1)
-        x_r = SCHEDULE.add_noise(image, r, (x_t - alpha * image) / sigma)
-        target = still.estimate(x_r, r, still.network(x_r, r, labels)).x0.clamp(-1, 1)
-    student.zero_grad()
-    end = student.estimate(x_t, times, student.network(x_t, times, labels)).x0
-    ((end - target) / sigma).square().mean(dim=(1, 2, 3)).sum().backward()
-    for before, param in zip(got, student.parameters(), strict=True):
-        assert (before is None) == (param.grad is None)
-        if before is not None and param.grad is not None:
-            torch.testing.assert_close(before, param.grad, rtol=1e-3, atol=1e-5)
+    expected_losses = denoiser.loss(X0, DRAWN, LABELS, noises()())
+    for got in (
+        Objective()(denoiser, 7, X0, DRAWN, LABELS, noises()),
+        Objective().held_out_loss(denoiser, X0, DRAWN, LABELS, noises()()),
+    ):
+        assert torch.equal(got, expected_losses)
+    assert Objective().critic is None

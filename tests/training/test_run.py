@@ -20,7 +20,7 @@ from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.checkpoint import load_model, read_description, save_model
 from diffcli.training.config import Distillation, RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import ConsistencyLoss
+from diffcli.training.objectives import DistributionMatching, Objective
 from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
 from diffcli.training.run import Run
 from diffcli.training.run_folder import (
@@ -377,7 +377,7 @@ def test_a_student_starts_as_its_teacher_and_says_so(tmp_path: Path) -> None:
     for name, tensor in tiny.network().state_dict().items():
         assert torch.equal(run.trainer.denoiser.network.state_dict()[name], tensor)
         assert torch.equal(run.trainer.ema.network.state_dict()[name], tensor)
-    list(run.train(stop_after(3)))
+    list(run.train(stop_after(6)))
     description, student = load_model(tmp_path / "run" / "model.safetensors")
     assert description.sampling == SamplingSettings("consistency", 2)
     assert description.training["distilled_from"] == asdict(
@@ -393,27 +393,44 @@ def test_a_distillation_has_the_loss_of_its_teacher_in_training_and_validation(
 ) -> None:
     config = distilling_config()
     assert config.distillation is not None
-    expected = ConsistencyLoss(tiny.denoiser(), config.distillation.guidance)
     run = create(tmp_path / "run", config)
-    used, compared = run.trainer.objective, []
+    used = run.trainer.objective
+    assert used.critic is not None
+    expected = DistributionMatching(
+        tiny.denoiser(), used.critic, config.distillation.guidance, steps=2
+    )
+    compared = []
 
-    def compare(denoiser: Denoiser, *batch: Tensor) -> Tensor:
-        losses = used(denoiser, *batch)
-        torch.testing.assert_close(losses, expected(denoiser, *batch))
-        assert not torch.allclose(losses, denoiser.loss(*batch))
-        compared.append(len(losses))
-        return losses
+    class Comparing(Objective):
+        critic = used.critic
 
-    run.trainer.objective = compare
-    list(run.train(stop_after(3)))
-    assert compared == [BATCH] * 3
+        def __call__(
+            self,
+            denoiser: Denoiser,
+            step: int,
+            x0: Tensor,
+            t: Tensor,
+            labels: Tensor,
+            draw_noise: Callable[[], Tensor],
+        ) -> Tensor:
+            noise = [draw_noise() for _ in range(6)]
+            losses = used(denoiser, step, x0, t, labels, iter(noise).__next__)
+            again = expected(denoiser, step, x0, t, labels, iter(noise).__next__)
+            torch.testing.assert_close(losses, again)
+            compared.append(step)
+            return losses
+
+    run.trainer.objective = Comparing()
+    list(run.train(stop_after(6)))
+    assert compared == [*range(6)]
 
     run = reopen(tmp_path / "run")
     list(run.train(lambda: False))
     last = RunFolder(tmp_path / "run").metrics()[-1]
-    _, student = load_model(tmp_path / "run" / "model.safetensors")
-    validation = Validation(data().held_out, tiny.COSINE.num_timesteps, CPU, expected)
-    assert last.validation_quarters == pytest.approx(validation.quarters(student))
+    critic = run.trainer.objective.critic
+    assert critic is not None
+    validation = Validation(data().held_out, tiny.COSINE.num_timesteps, CPU)
+    assert last.validation_quarters == pytest.approx(validation.quarters(critic))
 
 
 def test_without_its_teacher_a_distillation_does_not_go_on(tmp_path: Path) -> None:
