@@ -1,11 +1,14 @@
 """Errors that a user can cause: the command line shows them as one line without a traceback."""
 
+_LONGEST = 1200
+
 
 class DiffcliError(Exception):
     """An operation failed.
 
     Args:
-        message: what failed and why, in one line.
+        message: what failed and why, in one line.  It may quote names and texts from files:
+            what a terminal might obey is escaped, and the middle of a long message left out.
         argument: the argument whose value causes the failure, by its name in Python.  The
             command line adds how to change it if the command has an option of that name.
     """
@@ -13,8 +16,17 @@ class DiffcliError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, argument: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_shortened(_escaped(message)))
         self.argument = argument
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shortened(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 class UsageError(DiffcliError):

@@ -71,7 +71,8 @@ def load_npz(path: Path) -> PictureArrays:
         if not zipfile.is_zipfile(path):
             with path.open("rb"):  # a missing file is another error
                 raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as archive:
+        # NumPy leaves a file that it opens itself open if that is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             images, labels = _read_array(archive, "images"), _read_array(archive, "labels")
             seeds = _read_array(archive, "seeds") if "seeds" in archive else None
     except OSError as error:
@@ -81,6 +82,7 @@ def load_npz(path: Path) -> PictureArrays:
         zlib.error,
         lzma.LZMAError,
         EOFError,
+        KeyError,  # an array's file without its suffix
         MemoryError,
         NotImplementedError,  # an unknown compression
         RuntimeError,  # encrypted

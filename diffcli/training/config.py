@@ -179,7 +179,7 @@ class RunConfig:
 def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
     """A document of version 1, which named the recipe and had two of its fields beside it."""
     name = document.get("recipe")
-    if name not in _RECIPES_1:
+    if not isinstance(name, str) or name not in _RECIPES_1:
         raise ValueError(f"its recipe is {name!r}")
     fields = ("batch_size", "learning_rate")
     own = {field: document.pop(field) for field in fields if document.get(field) is not None}

@@ -74,8 +74,11 @@ def arrays(path: Path) -> Read:
 
 def idx(path: Path) -> Read:
     images = np.zeros((3, 8, 8), np.uint8)
-    path.write_bytes(bytes([0, 0, 8, 3]) + b"".join(
-        size.to_bytes(4, "big") for size in images.shape) + images.tobytes())
+    path.write_bytes(
+        bytes([0, 0, 8, 3])
+        + b"".join(size.to_bytes(4, "big") for size in images.shape)
+        + images.tobytes()
+    )
     labels = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
     labels.write_bytes(bytes([0, 0, 8, 1]) + (3).to_bytes(4, "big") + bytes([0, 1, 2]))
     return load_idx_pair
@@ -145,10 +148,8 @@ def check(kind: str, place: Path, cases: int, seed: int) -> int:
         except DiffcliError as error:
             refused += 1
             message = str(error)
-            assert len(message) < 2000, message
-            # Names and values are in quotes or escaped: nothing reaches the terminal as it is.
-            assert "\x1b" not in message, repr(message)
-            assert "\n" not in message, repr(message)
+            assert len(message) < 2000
+            assert message.isprintable(), repr(message)
     return refused
 
 
