@@ -6,6 +6,9 @@ import secrets
 import stat
 from pathlib import Path
 
+TEMPORARY_PATTERN = f".{'[0-9a-f]' * 16}.tmp"
+"""Names of temporary files, which stay behind if a process is killed while it writes."""
+
 
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     """Write a file as a whole or not at all.

@@ -20,7 +20,7 @@ from diffcli.files.header import FileKind, read_metadata
 from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
 from diffcli.files.pictures import save_png
 from diffcli.files.weights import read_weights, save_weights
-from diffcli.files.writing import write_atomically
+from diffcli.files.writing import TEMPORARY_PATTERN, write_atomically
 from diffcli.training.config import RunConfig
 
 CONFIG_FILE = "config.json"
@@ -146,6 +146,9 @@ class RunFolder:
         except Timeout:
             raise UsageError(f"another process is training in {self.path}; stop it first") from None
         try:
+            # Of a process that was killed while it wrote.
+            for path in self.path.glob(TEMPORARY_PATTERN):
+                path.unlink()
             yield
         finally:
             lock.release()

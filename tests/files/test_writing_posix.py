@@ -1,12 +1,14 @@
 """Modes, links and limits, as POSIX has them."""
 
+import errno
+import io
 import os
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,3 +134,44 @@ def test_an_interrupted_write_leaves_nothing_beside_the_file(tmp_path: Path) -> 
         time.sleep(0.05)
         writer.send_signal(signal.SIGINT)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def failing(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make one system call of a save fail, as the system itself would."""
+
+    def fail(*_arguments: object, **_named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if name == "write":
+        monkeypatch.setattr(os, "fdopen", lambda handle, _mode: Unwritable(handle, fail))
+    else:
+        monkeypatch.setattr(os, name, fail)
+
+
+class Unwritable(io.BufferedWriter):
+    """A file that is opened and takes nothing."""
+
+    def __init__(self, handle: int, fail: Callable[..., None]) -> None:
+        super().__init__(io.FileIO(handle, "w"))
+        self._fail = fail
+
+    def write(self, content: object) -> int:
+        self._fail(content)
+        return 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EINTR])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "chmod", "replace"])
+def test_whichever_call_fails_the_old_file_stays(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        failing(call, number, patch)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            write_atomically(path, b"new, and longer")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"

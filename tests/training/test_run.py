@@ -459,3 +459,14 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None
     list(training)
     RunFolder(folder).create(tiny_config(seed=9), force=True)
     assert RunFolder(folder).config().seed == 9
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config()).train(stop_after(2)))
+    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
+        (folder / name).touch()
+    list(reopen(folder).train(stop_after(1)))
+    assert not (folder / ".0123456789abcdef.tmp").exists()
+    assert (folder / ".notes.tmp").exists()
+    assert (folder / "0123456789abcdef.tmp").exists()
