@@ -1,5 +1,6 @@
 """The command line: its commands, and how errors are shown."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         """Run the program and end the process with its exit code."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As stderr does: a name that the terminal's encoding lacks is no failure.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             code = super().main(args, **{**options, "standalone_mode": False})
             sys.stdout.flush()  # here, where a closed pipe can still be handled

@@ -1,0 +1,127 @@
+"""The installed command where a shell, a terminal or a home is not as usual: real processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffcli.files.checkpoint import save_model
+from tests import tiny
+from tests.training.pictures import tiny_digits, write_folder
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    save_model(tmp_path / "m.safetensors", tiny.description(), tiny.network().state_dict())
+    return tmp_path
+
+
+def run(
+    place: Path, *arguments: str | Path, stdin: int | None = None, **environment: str | None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command with variables set, or taken away if they are None."""
+    variables = {**os.environ, **{key: value for key, value in environment.items() if value}}
+    for key, value in environment.items():
+        if value is None:
+            variables.pop(key, None)
+    return subprocess.run(
+        [sys.executable, "-m", "diffcli", *map(str, arguments)],
+        cwd=place, env=variables, stdin=stdin, capture_output=True, text=True, check=False,
+        encoding="utf-8",
+    )  # fmt: skip
+
+
+DRAW = ("sample", "-m", "m.safetensors", "-l", "all", "-n", "1", "-o")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": None, "XDG_CACHE_HOME": None, "USERPROFILE": None},
+        {"TERM": "dumb"},
+        {"COLUMNS": "20", "NO_COLOR": None, "TTY_COMPATIBLE": "1", "FORCE_COLOR": "1"},
+        {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0"},
+        {"OMP_NUM_THREADS": "1"},
+        {"CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_VISIBLE_DEVICES": ""},
+    ],
+    ids="-".join,
+)
+def test_environments(place: Path, environment: dict[str, str | None]) -> None:
+    done = run(place, *DRAW, "a.png", **environment)
+    assert (done.returncode, done.stdout) == (0, "a.png\n"), done.stderr
+    with Image.open(place / "a.png") as picture:
+        assert picture.size == (32, 12)
+    listed = run(place, "info", "a.png", **environment)
+    assert listed.returncode == 0, listed.stderr
+    assert "Traceback" not in listed.stderr
+    wrong = run(place, *DRAW, "a.xyz", **environment)
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space.png",
+        "quo'te\".png",
+        "new\nline.png",
+        "ünï三.png",
+        "-dash.png",
+        "x" * 246 + ".png",
+    ],
+)
+def test_names_of_files(place: Path, name: str) -> None:
+    done = run(place, *DRAW, f"./{name}")
+    assert done.returncode == 0, done.stderr
+    assert (place / name).is_file()
+    again = run(place, "sample", "-m", "m.safetensors", "--from", f"./{name}", "-o", "again.png")
+    assert again.returncode == 0, again.stderr
+    assert (place / "again.png").read_bytes() == (place / name).read_bytes()
+
+
+def test_names_of_folders_and_classes(place: Path) -> None:
+    odd = place / "od d'\"\nü"
+    write_folder(odd / "pictures", tiny_digits(8))
+    (odd / "pictures" / "one").rename(odd / "pictures" / "[red]one\n'")
+    options = ("--max-steps", "2", "--batch-size", "2", "--width", "16", "--name", "r u'n")
+    done = run(odd, "train", "--data", "pictures", *options)
+    assert done.returncode == 0, done.stderr
+    drawn = run(odd, "sample", "-m", "r u'n", "-n", "1", "--out-dir", "out")
+    assert drawn.returncode == 0, drawn.stderr
+    assert len(list((odd / "out").rglob("*.png"))) == 3
+    told = run(odd, "info", "r u'n")
+    assert "\\n" in told.stdout or "one" in told.stdout
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no head")
+def test_a_closed_stdout_is_no_error_message(place: Path) -> None:
+    command = f"{sys.executable} -m diffcli info m.safetensors | head -1"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
+def test_without_stdin(place: Path) -> None:
+    done = run(place, *DRAW, "a.png", stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (0, "a.png\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_that_cannot_be_written(place: Path) -> None:
+    place.chmod(0o555)
+    try:
+        done = run(place, *DRAW, "a.png")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 3  # the model, the seed, the error
+        assert "Permission denied" in done.stderr
+    finally:
+        place.chmod(0o755)
