@@ -107,11 +107,14 @@ class DistributionMatching(Objective):
         with torch.no_grad():
             margin = round(_EXTREME_SHARE * len(self._scales))
             t = t.clamp(margin, len(self._scales) - 1 - margin)
-            x_t = denoiser.schedule.add_noise(images, t, draw_noise())
+            # Clipped, as all estimates are: the loss then leads back what is out of range, where
+            # teacher and critic agree whatever the student does.
+            drawn = images.clamp(-1, 1)
+            x_t = denoiser.schedule.add_noise(drawn, t, draw_noise())
             real = self._teachers(x_t, t, labels)
             fake = estimate(self.critic, x_t, t, labels).clamp(-1, 1)
-            error = (images - real).abs().mean(dim=(1, 2, 3), keepdim=True)
-            target = images - (fake - real) / error.clamp(min=_LEAST_ERROR)
+            error = (drawn - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+            target = drawn - (fake - real) / error.clamp(min=_LEAST_ERROR)
         return (images - target).square().mean(dim=(1, 2, 3)) / 2
 
     def held_out_loss(
