@@ -226,3 +226,12 @@ def test_diffusion_has_the_loss_of_the_denoiser() -> None:
     ):
         assert torch.equal(got, expected_losses)
     assert Objective().critic is None
+
+
+def test_images_out_of_range_are_led_back_even_if_teacher_and_critic_agree() -> None:
+    student = Affine(scale=3.0)
+    got = losses(objective(), student)
+    images = student.image(noises()(), DRAWN, LABELS).detach()
+    excess = images - images.clamp(-1, 1)
+    assert float(excess.abs().mean()) > 0.5
+    torch.testing.assert_close(got.detach(), excess.square().mean((1, 2, 3)) / 2)
