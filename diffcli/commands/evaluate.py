@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
 _MAX_CLASSES = 20
+_MANY_COPIES = 0.05
 
 # Key, heading and format of every figure.
 _FIGURES = (
@@ -46,6 +47,7 @@ _FIGURES = (
     ("coverage", "Coverage", "{:.3f}"),
     ("nearest_median", "Distance to nearest training image, median", "{:.2f}"),
     ("nearest_first_percentile", "  1st percentile", "{:.2f}"),
+    ("copies", "  below 99 % of those of test images", "{:.1%}"),
     ("grey_mean", "Grey values, mean", "{:.1f}"),
     ("grey_std", "  standard deviation", "{:.1f}"),
     ("classification_accuracy", "Test images recognised, trained on samples", "{:.2%}"),
@@ -195,6 +197,12 @@ def evaluate(
         **evaluation.document(),
     }
     _print_figures(document, as_json)
+    copies = document["median"]["copies"]
+    if copies > _MANY_COPIES and not quiet:
+        say(
+            f"warning: {copies:.0%} of the pictures are closer to a training image than 99 % of "
+            "test images are, and may be copies; train for a shorter time, or on more pictures"
+        )
 
 
 def _refuse(drawing: dict[str, object]) -> None:

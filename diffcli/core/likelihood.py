@@ -9,7 +9,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 
 # Timesteps to compare labels at, so many at a time, and to estimate the bound at.
-_TIMESTEPS_PER_ROUND, _ROUNDS = 4, 4
+_TIMESTEPS_PER_ROUND, _ROUNDS = 4, 16
 _TIMESTEPS_OF_BOUND = 16
 
 # A label is given up if its bound is worse than the best one's by this many standard errors of
@@ -153,7 +153,6 @@ class _Scoring:
         self._classes = denoiser.network.config.num_classes
         self._images = images.to(self._device)
         self._batch_size, self._seed = batch_size, seed
-        self._generator = torch.Generator().manual_seed(seed)
 
     def posterior(self) -> Tensor:
         """The posterior of the labels (Li et al. 2023, algorithm 1; Clark & Jaini 2023).
@@ -161,30 +160,39 @@ class _Scoring:
         Only terms at noise levels that tell labels apart are compared, with the same noise for
         all labels.  Labels that are clearly worse than the best one are given up early.
         """
+        self._restart_noise()
         count = len(self._images)
         candidates = torch.ones(count, self._classes, dtype=torch.bool)
         gaps = torch.zeros(candidates.shape, dtype=torch.float64)
+        undecided = torch.arange(count)
         found = torch.empty(*candidates.shape, 0, dtype=torch.float64)
         timesteps = draw_timesteps(
             self._bound.label_density, _ROUNDS * _TIMESTEPS_PER_ROUND, self._seed
         )
         for first in range(0, len(timesteps), _TIMESTEPS_PER_ROUND):
             part = timesteps[first : first + _TIMESTEPS_PER_ROUND]
-            new = torch.full((*candidates.shape, len(part)), math.nan, dtype=torch.float64)
-            image, label = candidates.nonzero(as_tuple=True)
-            new[candidates] = self._terms(image, label, part)
+            left = candidates[undecided]
+            new = torch.full((*left.shape, len(part)), math.nan, dtype=torch.float64)
+            image, label = left.nonzero(as_tuple=True)
+            new[left] = self._terms(undecided[image], label, part)
             found = torch.cat([found, new], dim=2)
             # What was given up has no numbers any more, and is not the best.
             best = found.mean(2).nan_to_num(math.inf).argmin(1)
-            difference = found - found[torch.arange(count), best][:, None]
+            difference = found - found[torch.arange(len(found)), best][:, None]
             gap = difference.mean(2)
             error = difference.std(2) / found.shape[2] ** 0.5
-            gaps = gap.where(candidates, gaps)
-            candidates &= (gap <= _GIVE_UP_ERRORS * error) | (gap <= _GIVE_UP_NATS)
+            gaps[undecided] = gap.where(left, gaps[undecided])
+            left &= (gap <= _GIVE_UP_ERRORS * error) | (gap <= _GIVE_UP_NATS)
+            candidates[undecided] = left
+            several = left.sum(1) > 1
+            undecided, found = undecided[several], found[several]
+            if not len(undecided):
+                break
         return torch.softmax(-gaps, dim=1)
 
     def bits(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The bound under labels ``(B,)`` in bits per dimension, and its standard error."""
+        self._restart_noise()
         timesteps = draw_timesteps(self._bound.density, _TIMESTEPS_OF_BOUND, self._seed)
         terms = self._terms(torch.arange(len(labels)), labels, timesteps)
         epsilon, labels = self._noise(), labels.to(self._device)
@@ -215,6 +223,10 @@ class _Scoring:
             terms = [self._bound.diffusion(x0, t, part, epsilon) for x0, part in pairs]
             columns.append(torch.cat(terms) * weight)
         return torch.stack(columns, dim=1)
+
+    def _restart_noise(self) -> None:
+        """So that the noise does not depend on when the labels of other images are clear."""
+        self._generator = torch.Generator().manual_seed(self._seed)
 
     def _noise(self) -> Tensor:
         shape = self._images.shape[1:]

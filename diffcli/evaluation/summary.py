@@ -13,6 +13,9 @@ Row = Mapping[str, float | None]
 """Figures by name; those that were not requested are None."""
 
 
+_CLOSEST_SHARE = 0.01
+
+
 class Summary(NamedTuple):
     """Each figure's median, smallest and largest value over the sets."""
 
@@ -54,7 +57,7 @@ class Evaluation:
         if self._real is None:
             self._real, self.real_evidence = self._judge.real(len(samples.images))
             self._noise = self._judge.sampling_noise(len(samples.images))
-        row = self._with_ratios(figures)
+        row = self._row(figures, self.evidence)
         self._rows.append(row)
         self._runs.append({**row, **self._details(samples)})
 
@@ -74,16 +77,17 @@ class Evaluation:
         """All figures as a JSON object."""
         return {
             "sampling_noise": self._noise,
-            "real": self._real and self._with_ratios(self._real),
+            "real": self._real and self._row(self._real, self.real_evidence),
             **self.summary()._asdict(),
             "runs": self._runs,
         }
 
-    def _with_ratios(self, figures: Figures) -> dict[str, float | None]:
+    def _row(self, figures: Figures, evidence: Evidence) -> dict[str, float | None]:
         """The figures, with Frechet distances also as multiples of those of real images.
 
         ``.._over_noise`` divides by the distance of a perfect sampler of the training images,
-        ``.._over_shift`` by that of the test images.
+        ``.._over_shift`` by that of the test images.  ``copies`` is the share of images that are
+        closer to a training image than all but a hundredth of the test images are.
         """
         assert self._real
         row: dict[str, float | None] = asdict(figures)
@@ -91,6 +95,8 @@ class Evaluation:
             distance = getattr(figures, name)
             row[f"{name}_over_noise"] = distance / self._noise
             row[f"{name}_over_shift"] = distance / self._real.frechet_train
+        usual = self.real_evidence.nearest.distances.quantile(_CLOSEST_SHARE)
+        row["copies"] = float((evidence.nearest.distances < usual).double().mean())
         return row
 
     def _details(self, samples: PictureArrays) -> dict[str, Any]:

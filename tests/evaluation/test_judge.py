@@ -75,6 +75,16 @@ def test_a_single_digit_over_and_over_is_precise_and_nothing_else(
     assert figures.coverage < 0.05
 
 
+def test_the_share_of_copies(judge: Judge, test: LabelledImages, train: LabelledImages) -> None:
+    images = torch.cat([train.images[:150], test.images[:450]])
+    labels = torch.cat([train.labels[:150], test.labels[:450]])
+    evaluation = Evaluation(judge, test.class_names)
+    evaluation.add(PictureArrays(images, labels, None))
+    document = evaluation.document()
+    assert document["median"]["copies"] == pytest.approx(0.25 + 0.0075, abs=0.01)
+    assert document["real"]["copies"] == pytest.approx(0.01, abs=0.003)
+
+
 def test_planted_copies_are_found(
     judge: Judge, test: LabelledImages, train: LabelledImages
 ) -> None:
