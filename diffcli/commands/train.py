@@ -185,7 +185,7 @@ def _going_on(origin: Path, config: RunConfig, sources: dict[str, str]) -> tuple
             raise UsageError(f"--from keeps the {fixed} of its model; leave --{fixed} out")
     path = find_model(origin)
     description = read_description(path)
-    if description.sampling.sampler == "consistency":
+    if description.is_distilled:
         raise UsageError(f"{path} is distilled; go on from its teacher, and distill that again")
     architecture = description.architecture
     recipe = fine_tuning_recipe(

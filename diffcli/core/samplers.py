@@ -146,7 +146,7 @@ def consistency(
     draw_noise: DrawNoise,
     *_unused: object,
 ) -> Iterator[Step]:
-    """Sampling from a consistency model (Song et al. 2023, algorithm 1).
+    """Sampling from a model that is made for few steps (Song et al. 2023, algorithm 1).
 
     Such a model's estimate of ``x_0`` is a finished image.  Each step noises it afresh::
 

@@ -49,6 +49,11 @@ class ModelDescription:
                 f"for {self.architecture.num_classes} classes"
             )
 
+    @property
+    def is_distilled(self) -> bool:
+        """Whether its estimates are finished images, and not means of all that could be."""
+        return self.sampling.sampler == "consistency"
+
     def build(self) -> Denoiser:
         """An untrained denoiser of this description."""
         return self._denoiser(ConditionalUNet(self.architecture))

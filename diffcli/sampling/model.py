@@ -230,10 +230,10 @@ class Model:
             on_progress: called with the number of pictures done and of all.
 
         Raises:
-            UsageError: if the model is a consistency model, whose estimates are samples and give
-                no likelihood, or the pictures have another shape.
+            UsageError: if the model is distilled, and gives no likelihood, or the pictures have
+                another shape.
         """
-        if self.description.sampling.sampler == "consistency":
+        if self.description.is_distilled:
             raise UsageError(
                 f"{self.path} is distilled, and gives no likelihood; its teacher does", "model"
             )
