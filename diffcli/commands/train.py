@@ -194,7 +194,7 @@ def _going_on(origin: Path, config: RunConfig, sources: dict[str, str]) -> tuple
         description.sampling,
         architecture.channels[0],
     )
-    sources.update(model="commandline", width="model", sampling="model")
+    sources.update(model="commandline", width="model")
     return path, replace(
         config,
         recipe=recipe,

@@ -10,7 +10,7 @@ from diffcli.errors import UsageError
 
 RUNS_FOLDER = Path("runs")
 MODEL_FILE = "model.safetensors"
-SHIPPED_MODELS = ("mnist",)
+SHIPPED_MODELS = ("mnist", "mnist-2step")
 """The models of the package by name, the usual one first."""
 
 

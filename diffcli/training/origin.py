@@ -37,9 +37,9 @@ def adopt(
 ) -> None:
     """Start a network with the weights of another one.
 
-    A label keeps its embedding if the other network has one of that name; new labels start as
-    "no label".  From grey to RGB, every colour is treated as grey was; from RGB to grey, grey is
-    treated as their mean was.
+    A label keeps its embedding if the other network has one of that name; new labels keep their
+    random ones: if they all began as "no label", they would take long to part.  From grey to RGB,
+    every colour is treated as grey was; from RGB to grey, grey is treated as their mean was.
 
     Args:
         network: of an ``adapted`` architecture.
@@ -48,12 +48,13 @@ def adopt(
         origin_names: its labels.
     """
     weights = dict(origin.state_dict())
-    table = weights[_LABELS]
-    rows = [
-        origin_names.index(name) if name in origin_names else origin.no_label
-        for name in class_names
-    ]
-    weights[_LABELS] = table[[*rows, origin.no_label]]
+    known = weights[_LABELS]
+    table = network.state_dict()[_LABELS].clone()
+    for number, name in enumerate(class_names):
+        if name in origin_names:
+            table[number] = known[origin_names.index(name)]
+    table[network.no_label] = known[origin.no_label]
+    weights[_LABELS] = table
     before, after = origin.config.image_channels, network.config.image_channels
     if before != after:
         _recolour(weights, before, after)

@@ -32,12 +32,15 @@ def answer(net: ConditionalUNet, x: Tensor, labels: list[int]) -> Tensor:
     return net(x, torch.tensor([3, 9, 15]), torch.tensor(labels))
 
 
-def test_labels_keep_their_meaning_by_name_and_new_ones_have_none() -> None:
+def test_labels_keep_their_meaning_by_name_and_new_ones_have_one_of_their_own() -> None:
     origin, x = network(), noisy()
     made = adopted(origin, ("new", "two", "zero", "other"))
     assert torch.equal(answer(made, x, [2, 1, 2]), answer(origin, x, [0, 2, 0]))
-    no_label = [origin.no_label] * 3
-    assert torch.equal(answer(made, x, [0, 3, made.no_label]), answer(origin, x, no_label))
+    nothing = answer(origin, x, [origin.no_label] * 3)
+    assert torch.equal(answer(made, x, [made.no_label] * 3), nothing)
+    new, other = answer(made, x, [0] * 3), answer(made, x, [3] * 3)
+    assert not torch.allclose(new, nothing, atol=1e-3)
+    assert not torch.allclose(new, other, atol=1e-3)
 
 
 def test_grey_becomes_three_equal_colours() -> None:
