@@ -106,15 +106,3 @@ def test_a_closed_stdout_is_no_error_message(place: Path) -> None:
     )
     assert done.stderr == ""
     assert done.stdout.count("\n") == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
-def test_a_folder_that_cannot_be_written(place: Path) -> None:
-    place.chmod(0o555)
-    try:
-        done = run(place, *DRAW, "a.png")
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 3  # the model, the seed, the error
-        assert "Permission denied" in done.stderr
-    finally:
-        place.chmod(0o755)
