@@ -22,7 +22,8 @@ class Objective:
     """The loss of diffusion (Ho et al. 2020, eq. 14), which other objectives replace.
 
     Attributes:
-        critic: a second model that is trained with the first one, if there is one.
+        critic: a diffusion model of the images that the first one draws, which is trained with
+            it; None if that is a diffusion model itself.
     """
 
     critic: Denoiser | None = None
@@ -50,12 +51,6 @@ class Objective:
             One loss per image, float32 ``(B,)``.
         """
         return denoiser.loss(x0, t, labels, draw_noise())
-
-    def held_out_loss(
-        self, denoiser: Denoiser, x0: Tensor, t: Tensor, labels: Tensor, epsilon: Tensor
-    ) -> Tensor:
-        """How well a model explains images that it is not trained on, as ``Denoiser.loss``."""
-        return denoiser.loss(x0, t, labels, epsilon)
 
 
 class DistributionMatching(Objective):
@@ -116,17 +111,6 @@ class DistributionMatching(Objective):
             error = (drawn - real).abs().mean(dim=(1, 2, 3), keepdim=True)
             target = drawn - (fake - real) / error.clamp(min=_LEAST_ERROR)
         return (images - target).square().mean(dim=(1, 2, 3)) / 2
-
-    def held_out_loss(
-        self,
-        denoiser: Denoiser,  # noqa: ARG002 - the critic is the model of its images
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        epsilon: Tensor,
-    ) -> Tensor:
-        """That of the critic: how well a model of the student's images explains others."""
-        return super().held_out_loss(self.critic, x0, t, labels, epsilon)
 
     @torch.no_grad()
     def _inputs(

@@ -85,9 +85,7 @@ class Run:
         self._description = describe(config, data.train)
         self._budget = config.budget(len(data.train))
         schedule = self.trainer.denoiser.schedule
-        self._validation = Validation(
-            data.held_out, schedule.num_timesteps, device, self.trainer.objective
-        )
+        self._validation = Validation(data.held_out, schedule.num_timesteps, device)
         self._distributed = distributed
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
@@ -220,7 +218,8 @@ class Run:
             progress, stop = ask()
             complete, pause = progress >= 1, self._pauses_after(epoch)
             if complete or pause:
-                self._quarters = self._validation.quarters(self._averaged)
+                critic = self.trainer.objective.critic
+                self._quarters = self._validation.quarters(critic or self._averaged)
             if complete or pause or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
                 self._record()
             if complete or pause:

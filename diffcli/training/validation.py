@@ -6,7 +6,6 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
 from diffcli.device import has_native_bfloat16
-from diffcli.training.objectives import Objective
 from diffcli.training.trainer import derived_seed
 
 QUARTERS = 4
@@ -23,7 +22,6 @@ class Validation:
         held_out: images that are not trained on.
         num_timesteps: T.
         device: where the model is.
-        objective: whose loss it is; if None, that of diffusion.
     """
 
     def __init__(
@@ -31,7 +29,6 @@ class Validation:
         held_out: LabelledImages,
         num_timesteps: int,
         device: torch.device,
-        objective: Objective | None = None,
     ) -> None:
         # If there are few images, each is used several times, with different noise.
         count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
@@ -43,7 +40,6 @@ class Validation:
         batch = (x0, t, labels, epsilon)
         self._parts = [[piece.to(device) for piece in part.split(_BATCH)] for part in batch]
         self._device_type = device.type
-        self._objective = objective or Objective()
         self._bfloat16 = has_native_bfloat16(device)
 
     def quarters(self, denoiser: Denoiser) -> tuple[float, ...]:
@@ -54,8 +50,5 @@ class Validation:
     def losses(self, denoiser: Denoiser) -> Tensor:
         """The same as a tensor ``(4,)`` on the device."""
         with torch.autocast(self._device_type, torch.bfloat16, enabled=self._bfloat16):
-            losses = [
-                self._objective.held_out_loss(denoiser, *part)
-                for part in zip(*self._parts, strict=True)
-            ]
+            losses = [denoiser.loss(*part) for part in zip(*self._parts, strict=True)]
         return torch.stack([part.mean() for part in torch.cat(losses).tensor_split(QUARTERS)])

@@ -1,7 +1,7 @@
 """Drawing a part of an image anew, with the rest as it is."""
 
 from types import SimpleNamespace
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import Init, generate
 from diffcli.core.parameters import SamplerName, SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.unet import ConditionalUNet
 from tests import tiny
 
 LABELS = torch.tensor([0, 1, 2])
@@ -72,7 +73,7 @@ class _Equal(torch.nn.Module):
 
 def test_what_is_drawn_fits_to_what_stays() -> None:
     schedule = NoiseSchedule.from_config(ScheduleConfig("cosine", 100))
-    denoiser = Denoiser(_Equal(schedule), schedule, "x0")  # type: ignore[arg-type]
+    denoiser = Denoiser(cast("ConditionalUNet", _Equal(schedule)), schedule, "x0")
     known = torch.linspace(-0.9, 0.9, 64)
     init = Init(
         known[:, None, None, None].repeat(1, 1, 1, 2), torch.tensor([True, False])[None, None, None]

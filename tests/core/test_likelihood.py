@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.likelihood import VariationalBound, draw_timesteps, score
 from diffcli.core.parameters import ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.unet import ConditionalUNet
 
 STD = 0.2
 """Of the data, around the mean of each class; clipping to [-1, 1] then hardly matters."""
@@ -35,7 +37,7 @@ class _Normal(torch.nn.Module):
 
 def denoiser(means: Tensor, schedule: NoiseSchedule | None = None, std: float = STD) -> Denoiser:
     schedule = schedule or NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
-    return Denoiser(_Normal(schedule, means, std), schedule, "x0")  # type: ignore[arg-type]
+    return Denoiser(cast("ConditionalUNet", _Normal(schedule, means, std)), schedule, "x0")
 
 
 def even_schedule(timesteps: int) -> NoiseSchedule:

@@ -11,89 +11,36 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings, UNetConfig
-from diffcli.data.sources import DataSet, load_data
+from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.checkpoint import load_model, read_description, save_model
-from diffcli.training.config import Distillation, RunConfig
+from diffcli.files.checkpoint import read_description
+from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import DistributionMatching, Objective
-from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
+from diffcli.training.recipe import RECIPES
 from diffcli.training.run import Run
 from diffcli.training.run_folder import (
     METRICS_FILE,
     STATE_FILE,
-    TEACHER_FILE,
     Metrics,
     RunFolder,
     find_run,
 )
 from diffcli.training.timesteps import TimestepDensity
-from diffcli.training.validation import Validation
-from tests import tiny
-from tests.training.pictures import CLASSES, tiny_digits, write_folder
+from tests.training.pictures import tiny_digits, write_folder
+from tests.training.runs import (
+    CPU,
+    STEPS,
+    create,
+    data,
+    distilling_config,
+    reopen,
+    stop_after,
+    tiny_config,
+)
 
 pytestmark = pytest.mark.long
-
-# 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
-BATCH = 4
-STEPS = 53
-CPU = torch.device("cpu")
-
-
-def tiny_config(
-    recipe: RecipeName = "fast", batch_size: int = BATCH, max_steps: int = STEPS, seed: int = 3
-) -> RunConfig:
-    """A smaller network and fewer sampling steps than by default, to be quick."""
-    return RunConfig(
-        recipe=replace(
-            RECIPES[recipe], batch_size=batch_size, sampling=SamplingSettings("ddim", 3)
-        ),
-        max_steps=max_steps,
-        seed=seed,
-        flip=True,
-        architecture=tiny.config(),
-    )
-
-
-def distilling_config() -> RunConfig:
-    """With guidance, so that the teacher takes part."""
-    recipe = distillation_recipe(tiny.COSINE, "v_prediction", steps=2)
-    return replace(
-        tiny_config(),
-        recipe=replace(recipe, batch_size=BATCH),
-        distillation=Distillation("tiny", "0" * 64, 1.5, None),
-    )
-
-
-def data(count: int = 50) -> DataSet:
-    digits = tiny_digits()
-    return DataSet(digits.subset(torch.arange(count)), digits.subset(torch.arange(50, 60)))
-
-
-def create(path: Path, config: RunConfig) -> Run:
-    teacher = None
-    if config.distillation:
-        teacher = path.with_name("tiny.safetensors")
-        description = replace(tiny.description(), class_names=CLASSES)
-        save_model(teacher, description, tiny.network().state_dict())
-    run = Run.create(path, config, data(), CPU, Distributed(), source=teacher)
-    if teacher:
-        teacher.unlink()  # the run has a copy of its own
-    return run
-
-
-def reopen(path: Path) -> Run:
-    folder = RunFolder(path)
-    return Run.open(folder, folder.config(), data(), CPU, Distributed())
-
-
-def stop_after(steps: int) -> Callable[[], bool]:
-    calls = iter(range(steps + 1))
-    return lambda: next(calls) == steps
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -370,77 +317,6 @@ def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
     assert [line.step for line in folder.metrics()] == [10, 12, 15]
     assert read_description(folder.path / "model.safetensors").training["steps"] == 15
     assert RunFolder(folder.path).config().architecture == UNetConfig(1, 8, 8, 3)
-
-
-def test_a_student_starts_as_its_teacher_and_says_so(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", distilling_config())
-    for name, tensor in tiny.network().state_dict().items():
-        assert torch.equal(run.trainer.denoiser.network.state_dict()[name], tensor)
-        assert torch.equal(run.trainer.ema.network.state_dict()[name], tensor)
-    list(run.train(stop_after(6)))
-    description, student = load_model(tmp_path / "run" / "model.safetensors")
-    assert description.sampling == SamplingSettings("consistency", 2)
-    assert description.training["distilled_from"] == asdict(
-        Distillation("tiny", "0" * 64, 1.5, None)
-    )
-    _, teacher = load_model(tmp_path / "run" / TEACHER_FILE)
-    assert not torch.equal(student.network.stem.weight, teacher.network.stem.weight)
-    assert torch.equal(teacher.network.stem.weight, tiny.network().stem.weight)
-
-
-def test_a_distillation_has_the_loss_of_its_teacher_in_training_and_validation(
-    tmp_path: Path,
-) -> None:
-    config = distilling_config()
-    assert config.distillation is not None
-    run = create(tmp_path / "run", config)
-    used = run.trainer.objective
-    assert used.critic is not None
-    expected = DistributionMatching(
-        tiny.denoiser(), used.critic, config.distillation.guidance, steps=2
-    )
-    compared = []
-
-    class Comparing(Objective):
-        critic = used.critic
-
-        def __call__(
-            self,
-            denoiser: Denoiser,
-            step: int,
-            x0: Tensor,
-            t: Tensor,
-            labels: Tensor,
-            draw_noise: Callable[[], Tensor],
-        ) -> Tensor:
-            noise = [draw_noise() for _ in range(6)]
-            losses = used(denoiser, step, x0, t, labels, iter(noise).__next__)
-            again = expected(denoiser, step, x0, t, labels, iter(noise).__next__)
-            torch.testing.assert_close(losses, again)
-            compared.append(step)
-            return losses
-
-    run.trainer.objective = Comparing()
-    list(run.train(stop_after(6)))
-    assert compared == [*range(6)]
-
-    run = reopen(tmp_path / "run")
-    list(run.train(lambda: False))
-    last = RunFolder(tmp_path / "run").metrics()[-1]
-    critic = run.trainer.objective.critic
-    assert critic is not None
-    validation = Validation(data().held_out, tiny.COSINE.num_timesteps, CPU)
-    assert last.validation_quarters == pytest.approx(validation.quarters(critic))
-
-
-def test_without_its_teacher_a_distillation_does_not_go_on(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    list(create(folder, distilling_config()).train(stop_after(3)))
-    (folder / TEACHER_FILE).unlink()
-    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(DiffcliError, match=TEACHER_FILE):
-        reopen(folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
 
 
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:

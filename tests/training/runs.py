@@ -1,0 +1,77 @@
+"""The smallest runs: their configurations, data, beginning and end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from diffcli.core.parameters import SamplingSettings
+from diffcli.data.sources import DataSet
+from diffcli.files.checkpoint import save_model
+from diffcli.training.config import Distillation, RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
+from diffcli.training.run import Run
+from diffcli.training.run_folder import (
+    RunFolder,
+)
+from tests import tiny
+from tests.training.pictures import CLASSES, tiny_digits
+
+# 50 images in batches of 4: epochs end within batches, and step 50 is an ordinary record.
+BATCH = 4
+STEPS = 53
+CPU = torch.device("cpu")
+
+
+def tiny_config(
+    recipe: RecipeName = "fast", batch_size: int = BATCH, max_steps: int = STEPS, seed: int = 3
+) -> RunConfig:
+    """A smaller network and fewer sampling steps than by default, to be quick."""
+    return RunConfig(
+        recipe=replace(
+            RECIPES[recipe], batch_size=batch_size, sampling=SamplingSettings("ddim", 3)
+        ),
+        max_steps=max_steps,
+        seed=seed,
+        flip=True,
+        architecture=tiny.config(),
+    )
+
+
+def distilling_config() -> RunConfig:
+    """With guidance, so that the teacher takes part."""
+    recipe = distillation_recipe(tiny.COSINE, "v_prediction", steps=2)
+    return replace(
+        tiny_config(),
+        recipe=replace(recipe, batch_size=BATCH),
+        distillation=Distillation("tiny", "0" * 64, 1.5, None),
+    )
+
+
+def data(count: int = 50) -> DataSet:
+    digits = tiny_digits()
+    return DataSet(digits.subset(torch.arange(count)), digits.subset(torch.arange(50, 60)))
+
+
+def create(path: Path, config: RunConfig) -> Run:
+    teacher = None
+    if config.distillation:
+        teacher = path.with_name("tiny.safetensors")
+        description = replace(tiny.description(), class_names=CLASSES)
+        save_model(teacher, description, tiny.network().state_dict())
+    run = Run.create(path, config, data(), CPU, Distributed(), source=teacher)
+    if teacher:
+        teacher.unlink()  # the run has a copy of its own
+    return run
+
+
+def reopen(path: Path) -> Run:
+    folder = RunFolder(path)
+    return Run.open(folder, folder.config(), data(), CPU, Distributed())
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    calls = iter(range(steps + 1))
+    return lambda: next(calls) == steps
