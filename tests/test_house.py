@@ -12,7 +12,7 @@ import pytest
 # From the ground up: a room knows those before it.
 ROOMS = (
     "errors", "device", "core", "files", "data", "charts", "sampling", "evaluation", "figures",
-    "training", "commands", "__main__",
+    "page", "training", "commands", "__main__",
 )  # fmt: skip
 
 CHECKOUT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from diffcli.commands.info import info
 from diffcli.commands.inspect_embedding import inspect_embedding
 from diffcli.commands.noise_demo import noise_demo
 from diffcli.commands.options import ADVICE, option
+from diffcli.commands.page import page
 from diffcli.commands.sample import sample
 from diffcli.commands.score import score
 from diffcli.commands.train import train
@@ -105,5 +106,6 @@ app.command()(watch)
 app.command()(info)
 app.command()(evaluate)
 app.command()(score)
+app.command()(page)
 app.command()(inspect_embedding)
 app.command()(noise_demo)

@@ -1,0 +1,59 @@
+"""``diffcli page``: write a model as one HTML file that draws in a browser."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from diffcli.commands.console import say
+from diffcli.commands.options import (
+    OUTPUT_PANEL,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    option,
+    output_path,
+)
+from diffcli.errors import UsageError
+
+_SUFFIXES = (".html", ".htm")
+
+
+def page(
+    model: ModelOption = None,
+    title: Annotated[
+        str | None, option("Title of the page.", OUTPUT_PANEL, shown="names the model's data")
+    ] = None,
+    output: Annotated[Path, option("HTML file to write.", OUTPUT_PANEL, "--output", "-o")] = Path(
+        "page.html"
+    ),
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one HTML file in which a browser draws with a model, offline.
+
+    The page draws step by step, adds noise to own pictures and removes it, and shows timesteps,
+    noise schedules, and diffusion in two dimensions. It loads nothing from a network.
+    """
+    if output.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"{output} must end in .html")
+
+    from diffcli.files.checkpoint import load_model
+    from diffcli.files.locations import find_model
+    from diffcli.files.writing import write_atomically
+    from diffcli.page.build import build_page
+
+    source = find_model(model)
+    description, denoiser = load_model(source)
+    title = title or f"A diffusion model of {Path(description.dataset).name}"
+    content = build_page(description, denoiser, title)
+    path = output_path(output, force)
+    write_atomically(path, content)
+    if not quiet:
+        say(f"model: {source}")
+        say(f"size: {len(content) / 1e6:.1f} MB; open it in a browser")
+    if as_json:
+        print(json.dumps({"model": str(source), "file": str(path), "bytes": len(content)}))
+    else:
+        print(path)

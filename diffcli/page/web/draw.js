@@ -1,0 +1,311 @@
+// @ts-check
+/** The part of the page that draws pictures of labels, step by step. */
+
+import { keep, keepElement, writeAddress } from "./address.js";
+import { SAMPLERS, Schedule } from "./diffusion.js";
+import { LabelChoice, find, short, showImage } from "./view.js";
+
+/** @typedef {import("./diffusion.js").Step} Step */
+
+const SECONDS_PER_STEP = 0.35;
+const MOST_STEPS = 100;
+
+/** What each sampler does, in one sentence. @type {Record<string, string>} */
+const SAMPLER_TEXTS = {
+  ddpm: "Mixes the noisy picture and the estimate, and adds noise: many small steps.",
+  ddim: "Goes straight towards the estimate and adds no noise.",
+  dpmpp: "Like ddim, but extrapolates from the last two estimates.",
+  "dpmpp-sde": "Extrapolates like dpmpp, and adds noise, which reduces earlier errors.",
+  consistency: "For distilled models: draws a finished picture, and noises it again.",
+};
+
+/**
+ * @param {import("./engine.js").Engine} engine
+ * @param {import("./worker.js").Description} model
+ * @param {(image: Float32Array) => void} onDrawn called with a finished picture
+ */
+export function mountDraw(engine, model, onDrawn) {
+  const { sampling, class_names: names, architecture } = model;
+  const schedule = new Schedule(model.alphas_cumprod);
+  const rows = [new Row("draw-first", schedule), new Row("draw-second", schedule)];
+  const seed = find("draw-seed", HTMLInputElement);
+  const steps = find("draw-steps", HTMLInputElement);
+  const guidance = find("draw-guidance", HTMLInputElement);
+  const sampler = find("draw-sampler", HTMLSelectElement);
+  const compare = find("draw-compare", HTMLSelectElement);
+  const otherGuidance = find("draw-other-guidance", HTMLInputElement);
+  const position = find("draw-step", HTMLInputElement);
+  /** @type {number | undefined} */
+  let timer;
+  let asked = "";
+
+  const label = new LabelChoice(find("draw-label", HTMLSpanElement), "Label ", names, draw);
+  const other = new LabelChoice(find("draw-other-label", HTMLSpanElement), "Other label ", names, draw);
+  sampler.append(...Object.keys(SAMPLERS).map((name) => new Option(name)));
+  steps.max = String(Math.max(sampling.steps, Math.min(MOST_STEPS, schedule.numTimesteps)));
+  steps.value = String(sampling.steps);
+  guidance.value = String(sampling.guidance_scale);
+  sampler.value = sampling.sampler;
+  label.value = 3;
+  other.value = 8;
+  keepLabel("label", label);
+  keepElement("seed", seed);
+  keepElement("steps", steps);
+  keepElement("guidance", guidance);
+  keepElement("sampler", sampler);
+  keepElement("compare", compare);
+  keepLabel("other-label", other);
+  keepElement("other-guidance", otherGuidance);
+
+  /** @returns {import("./diffusion.js").Request} */
+  function request() {
+    const scale = Number(guidance.value);
+    return {
+      label: label.value,
+      seed: Math.min(2 ** 32 - 1, Math.max(0, Math.floor(Number(seed.value)) || 0)),
+      sampler: sampler.value,
+      steps: Number(steps.value),
+      guidance: scale,
+      // The interval was chosen for the model's own scale.
+      interval: scale === sampling.guidance_scale ? sampling.guidance_interval : null,
+      spacing: sampling.spacing,
+      variance: sampling.variance,
+    };
+  }
+
+  /** What is asked for, as text. */
+  function settings() {
+    return JSON.stringify([request(), compare.value, other.value, otherGuidance.value]);
+  }
+
+  function draw() {
+    stop();
+    writeAddress();
+    asked = settings();
+    const wanted = request();
+    find("draw-sampler-text", HTMLElement).textContent = SAMPLER_TEXTS[wanted.sampler];
+    find("draw-command", HTMLElement).textContent = command(wanted);
+    for (const part of ["label", "guidance"]) {
+      find(`draw-other-${part}-part`, HTMLElement).hidden = compare.value !== part;
+    }
+    find("draw-steps-value", HTMLElement).textContent = steps.value;
+    find("draw-guidance-value", HTMLElement).textContent = guidance.value;
+    find("draw-other-guidance-value", HTMLElement).textContent = otherGuidance.value;
+    const second =
+      compare.value === "label"
+        ? { ...wanted, label: other.value }
+        : { ...wanted, guidance: Number(otherGuidance.value), interval: null };
+    position.max = String(wanted.steps - 1);
+    start(0, wanted);
+    rows[1].shown = compare.value !== "none";
+    if (rows[1].shown) start(1, second);
+    else engine.cancel("draw-1");
+  }
+
+  /**
+   * @param {number} index of the row
+   * @param {import("./diffusion.js").Request} wanted
+   */
+  function start(index, wanted) {
+    const row = rows[index];
+    const guided = wanted.guidance === 1 ? "" : `, guidance ${wanted.guidance}`;
+    row.clear(`${names[wanted.label]}${guided}`);
+    engine.ask(
+      { kind: "draw", channel: `draw-${index}`, request: wanted },
+      (/** @type {Step} */ step) => {
+        row.add(step, architecture);
+        if (index === 0) position.value = String(row.steps.length - 1);
+        show();
+      },
+      () => {
+        if (index === 0) onDrawn(row.steps[row.steps.length - 1].x);
+      },
+    );
+  }
+
+  /** @param {import("./diffusion.js").Request} wanted */
+  function command(wanted) {
+    const name = /^[\w.-]+$/.test(names[wanted.label]) ? names[wanted.label] : wanted.label;
+    const interval = wanted.interval ? ` --guidance-interval ${wanted.interval.join("-")}` : "";
+    return (
+      `diffcli sample --label ${name} -n 1 --seed ${wanted.seed} --sampler ${wanted.sampler} ` +
+      `--steps ${wanted.steps} --guidance ${wanted.guidance}${interval}`
+    );
+  }
+
+  function show() {
+    const index = Number(position.value);
+    find("draw-step-value", HTMLElement).textContent = `${index + 1} of ${steps.value}`;
+    for (const row of rows) row.show(index, architecture);
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = undefined;
+    find("draw-play", HTMLButtonElement).textContent = "Play";
+  }
+
+  function play() {
+    if (timer !== undefined) return stop();
+    if (position.value === position.max) position.value = "0";
+    find("draw-play", HTMLButtonElement).textContent = "Stop";
+    show();
+    timer = window.setInterval(() => {
+      if (Number(position.value) >= Number(position.max)) return stop();
+      position.value = String(Number(position.value) + 1);
+      show();
+    }, SECONDS_PER_STEP * 1000);
+  }
+
+  for (const field of [seed, steps, guidance, sampler, compare, otherGuidance]) {
+    field.addEventListener("input", draw);
+  }
+  find("draw-new-seed", HTMLButtonElement).addEventListener("click", () => {
+    seed.value = String(Math.floor(Math.random() * 10_000));
+    draw();
+  });
+  find("draw-play", HTMLButtonElement).addEventListener("click", play);
+  position.addEventListener("input", () => {
+    stop();
+    show();
+  });
+  return { refresh: () => (asked === settings() ? show() : draw()) };
+}
+
+/**
+ * Keep a label in the address by its number.
+ *
+ * @param {string} name
+ * @param {LabelChoice} choice
+ */
+function keepLabel(name, choice) {
+  keep(name, {
+    get: () => String(choice.value),
+    set: (text) => {
+      choice.value = Number(text);
+    },
+  });
+}
+
+/** The steps of one picture. */
+class Row {
+  /**
+   * @param {string} id of its template's copy
+   * @param {Schedule} schedule
+   */
+  constructor(id, schedule) {
+    const template = find("draw-row", HTMLTemplateElement);
+    this.place = find(id, HTMLElement);
+    this.place.append(template.content.cloneNode(true));
+    this.schedule = schedule;
+    /** @type {Step[]} */
+    this.steps = [];
+  }
+
+  get shown() {
+    return !this.place.hidden;
+  }
+
+  set shown(shown) {
+    this.place.hidden = !shown;
+  }
+
+  /** @param {string} title */
+  clear(title) {
+    this.steps = [];
+    this.#part("title").textContent = title;
+    this.#part("film").replaceChildren();
+  }
+
+  /**
+   * @param {Step} step
+   * @param {import("./network.js").Architecture} config
+   */
+  add(step, config) {
+    this.steps.push(step);
+    const still = document.createElement("canvas");
+    still.setAttribute("role", "img");
+    still.setAttribute("aria-label", `the picture after step ${this.steps.length}`);
+    showImage(still, step.x, shapeOf(config));
+    this.#part("film").append(still);
+  }
+
+  /**
+   * @param {number} index of the step
+   * @param {import("./network.js").Architecture} config
+   */
+  show(index, config) {
+    const step = this.steps[index];
+    if (!step) return;
+    const shape = shapeOf(config);
+    showImage(this.#canvas("from"), step.from, shape);
+    showImage(this.#canvas("estimate"), step.x0, shape);
+    showImage(this.#canvas("to"), step.x, shape);
+    this.#part("formula").textContent = formula(step);
+    this.#part("numbers").replaceChildren(
+      ...["timestep", "ᾱ", "SNR"].map((title, i) => {
+        const row = document.createElement("tr");
+        const cells = [step.t, step.s].map((t) => this.#numbers(t)[i]);
+        row.append(...[title, ...cells].map(cell));
+        return row;
+      }),
+    );
+    for (const [i, still] of [...this.#part("film").children].entries()) {
+      still.classList.toggle("current", i === index);
+    }
+  }
+
+  /** @param {number} t */
+  #numbers(t) {
+    if (t < 0) return ["clean", "1", "∞"];
+    return [String(t), short(this.schedule.alphasCumprod[t]), short(this.schedule.snr(t))];
+  }
+
+  /** @param {string} name */
+  #part(name) {
+    const element = this.place.querySelector(`[data-part=${name}]`);
+    if (!(element instanceof HTMLElement)) throw new Error(`a row has no ${name}`);
+    return element;
+  }
+
+  /** @param {string} name */
+  #canvas(name) {
+    const canvas = this.#part(name);
+    if (!(canvas instanceof HTMLCanvasElement)) throw new Error(`${name} is no canvas`);
+    return canvas;
+  }
+}
+
+/**
+ * @param {import("./network.js").Architecture} config
+ * @returns {import("./view.js").Shape}
+ */
+export function shapeOf(config) {
+  return [config.image_channels, config.image_height, config.image_width];
+}
+
+/** @param {string} text */
+function cell(text) {
+  const element = document.createElement("td");
+  element.textContent = text;
+  return element;
+}
+
+/** The step with its numbers, like "x₂₁₄ = 0.83 · x₂₅₇ + 0.21 · x̂₀ + 0.4 · z". @param {Step} step */
+function formula({ t, s, sum }) {
+  const terms = [
+    [sum.x, `x${lowered(t)}`],
+    [sum.x0, "x̂₀"],
+    [sum.before, "x̂₀ of the step before"],
+    [sum.noise, "z"],
+  ];
+  const written = terms
+    .filter(([factor]) => factor)
+    .map(([factor, name]) => `${short(Number(factor))} · ${name}`);
+  return `x${s < 0 ? "" : lowered(s)} = ${written.join(" + ").replaceAll("+ -", "− ")}`;
+}
+
+/** @param {number} number */
+function lowered(number) {
+  return [...String(number)].map((digit) => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]).join("");
+}

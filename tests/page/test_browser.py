@@ -1,0 +1,262 @@
+"""A page in a real browser, offline: every control, by pointer and by keyboard."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplingSettings
+from diffcli.core.schedule import NoiseSchedule
+from diffcli.data.images import to_pixels
+from diffcli.files.checkpoint import load_model
+from diffcli.files.locations import find_model
+from diffcli.page.build import build_page
+from tests import tiny
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH"),
+]
+
+PIXELS = """canvas => Array.from(
+    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Without a sandbox, since tests may run as root; the page is our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page without a network; whatever fails or asks for something there is an error."""
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    # The tests read pixels often, the page does not.
+    hint = "Canvas2D: Multiple readback operations"
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("file:", "blob:")) else troubles.append(request.url)
+        ),
+    )
+    yield page
+    context.close()
+    assert [trouble for trouble in troubles if not trouble.startswith(hint)] == []
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "digits.html"
+    path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step"))), "digits"))
+    return path
+
+
+def tiny_page(path: Path, names: tuple[str, ...], steps: int = 4) -> Path:
+    architecture = tiny.config(channels=3, classes=len(names))
+    sampling = SamplingSettings("ddim", steps, guidance_scale=2.0)
+    description = replace(
+        tiny.description(sampling=sampling), architecture=architecture, class_names=names
+    )
+    schedule = NoiseSchedule.from_config(description.schedule)
+    denoiser = Denoiser(tiny.network(architecture), schedule, "v_prediction")
+    path.write_bytes(build_page(description, denoiser, "a page"))
+    return path
+
+
+def film(page: Page, row: str = "first") -> int:
+    return page.locator(f"#draw-{row} .film canvas").count()
+
+
+def wait_for_film(page: Page, count: int, row: str = "first") -> None:
+    expect(page.locator(f"#draw-{row} .film canvas")).to_have_count(count, timeout=20_000)
+
+
+def grey(page: Page, selector: str) -> list[int]:
+    found = page.locator(selector).evaluate(PIXELS)
+    assert isinstance(found, list)
+    return found[::4]
+
+
+def test_it_draws_the_digit_of_the_seed(page: Page, digits: Path) -> None:
+    page.goto(f"{digits.as_uri()}#label=7&seed=5")
+    wait_for_film(page, 2)
+    description, denoiser = load_model(find_model(Path("mnist-2step")))
+    *_, last = generate(denoiser, torch.tensor([7]), [5], description.sampling)
+    shown = torch.tensor(grey(page, "#draw-first [data-part=to]"))
+    assert (shown - to_pixels(last.x).flatten().int()).abs().max() <= 2
+    assert page.locator("#draw-command").inner_text() == (
+        "diffcli sample --label 7 -n 1 --seed 5 --sampler consistency --steps 2 --guidance 1"
+    )
+    assert "1,543,492 parameters" in page.locator("#about").inner_text()
+
+
+def test_drawing(page: Page, tmp_path: Path) -> None:
+    page.goto(tiny_page(tmp_path / "a.html", ("one", "two", "three")).as_uri())
+    wait_for_film(page, 4)
+    last = grey(page, "#draw-first [data-part=to]")
+    page.fill("#draw-step", "1")
+    assert page.locator("#draw-step-value").inner_text() == "2 of 4"
+    assert grey(page, "#draw-first [data-part=to]") != last
+    numbers = page.locator("#draw-first [data-part=numbers]").inner_text().split()
+    assert numbers[:3] == ["timestep", "14", "9"]
+    assert page.locator("#draw-first [data-part=formula]").inner_text().startswith("x₉ = ")
+    page.click("#draw-play")
+    expect(page.locator("#draw-step-value")).to_have_text("4 of 4", timeout=5000)
+    page.select_option("#draw-compare", "label")
+    wait_for_film(page, 4, "second")
+    assert page.locator("#draw-second h2").inner_text() == "three, guidance 2"
+    page.select_option("#draw-compare", "guidance")
+    page.fill("#draw-other-guidance", "0")
+    expect(page.locator("#draw-second h2")).to_have_text("three, guidance 0")
+    page.fill("#draw-steps", "9")
+    wait_for_film(page, 9)
+    for sampler in ("ddpm", "dpmpp", "dpmpp-sde", "consistency"):
+        page.select_option("#draw-sampler", sampler)
+        wait_for_film(page, 9)
+    before = page.input_value("#draw-seed")
+    page.click("#draw-new-seed")
+    assert page.input_value("#draw-seed") != before
+    # The address brings all of it back.
+    page.select_option("#draw-label select", "1")
+    wait_for_film(page, 9)
+    shown, address = grey(page, "#draw-first [data-part=to]"), page.url
+    page.goto("about:blank")
+    page.goto(address)
+    wait_for_film(page, 9)
+    assert grey(page, "#draw-first [data-part=to]") == shown
+    assert page.input_value("#draw-compare") == "guidance"
+
+
+def test_noise(page: Page, tmp_path: Path) -> None:
+    page.goto(tiny_page(tmp_path / "a.html", ("one", "two", "three")).as_uri())
+    wait_for_film(page, 4)
+    drawn = grey(page, "#draw-first [data-part=to]")
+    page.click("#draw-use")
+    assert grey(page, "#noise-picture") == drawn
+    page.click("#noise-clear")
+    assert set(grey(page, "#noise-picture")) == {0}
+    box = page.locator("#noise-picture").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 20, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    row = torch.tensor(grey(page, "#noise-picture")).view(8, 8)
+    assert row[3:5].min() > 100
+    assert row[[0, 7]].max() == 0
+    noisy = grey(page, "#noise-x")
+    page.fill("#noise-t", "0")
+    nearly = torch.tensor(grey(page, "#noise-x"))
+    assert (nearly - row.flatten()).abs().float().mean() < 15
+    assert grey(page, "#noise-x") != noisy
+    page.click("#noise-new")
+    assert grey(page, "#noise-x") != nearly.tolist()
+    page.fill("#noise-t", "12")
+    page.click("#noise-denoise")
+    expect(page.locator("#noise-status")).to_have_text("denoised", timeout=10_000)
+    page.click("#noise-guess")
+    expect(page.locator("#noise-status")).to_contain_text("most probable label", timeout=20_000)
+    Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "red.png")
+    page.set_input_files("#noise-file", tmp_path / "red.png")
+    expect(page.locator("#noise-status")).to_have_text("")
+    page.wait_for_timeout(200)
+    assert set(grey(page, "#noise-picture")) == {255}
+    (tmp_path / "text.png").write_text("no picture")
+    page.set_input_files("#noise-file", tmp_path / "text.png")
+    expect(page.locator("#noise-status")).to_contain_text("no picture")
+
+
+@pytest.mark.long
+def test_time_and_plane(page: Page, tmp_path: Path) -> None:
+    page.goto(tiny_page(tmp_path / "a.html", ("one", "two", "three")).as_uri())
+    page.click("#tab-draw")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#plane")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#time")).to_be_visible()
+    expect(page.locator("#draw")).to_be_hidden()
+    before = grey(page, "#time-schedules")
+    page.fill("#time-t", "19")
+    assert page.locator("#time-t-value").inner_text().startswith("19: ")
+    page.select_option("#time-scale", "log-snr")
+    assert grey(page, "#time-schedules") != before
+    # The picture of the embedding has a row for each timestep.
+    assert page.locator("#time-embedding").evaluate("canvas => [canvas.width, canvas.height]") == [
+        32,
+        20,
+    ]
+    page.click("#tab-plane")
+    page.select_option("#plane-sampler", "ddpm")
+    page.click("#plane-play")
+    expect(page.locator("#plane-t-value")).to_contain_text("0, ", timeout=40_000)
+    expect(page.locator("#plane-play")).to_have_text("Play")
+    page.select_option("#plane-data", "own points")
+    page.locator("#plane-field").click(position={"x": 300, "y": 120})
+    assert page.input_value("#plane-data") == "own points"
+    field = grey(page, "#plane-field")
+    page.fill("#plane-t", "150")
+    assert grey(page, "#plane-field") != field
+
+
+def test_names_are_text_and_many_are_searched(page: Page, tmp_path: Path) -> None:
+    bad = "</script><img src=x onerror=document.body.remove()>"
+    names = (bad, *(f"class {i}" for i in range(30)))
+    page.goto(tiny_page(tmp_path / "a.html", names).as_uri())
+    wait_for_film(page, 4)
+    page.fill("#draw-label input", bad)
+    page.keyboard.press("Enter")
+    expect(page.locator("#draw-first h2")).to_have_text(f"{bad}, guidance 2")
+    page.fill("#draw-label input", "no such class")
+    page.keyboard.press("Enter")
+    assert page.input_value("#draw-label input") == bad
+    page.fill("#draw-label input", "class 29")
+    page.keyboard.press("Enter")
+    expect(page.locator("#draw-first h2")).to_have_text("class 29, guidance 2")
+    assert page.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("fragment", ["label=99&steps=x&sampler=none&part=none", "%%%", "seed=-5"])
+def test_an_address_is_data(page: Page, tmp_path: Path, fragment: str) -> None:
+    names = ("one", "two", "three")
+    page.goto(f"{tiny_page(tmp_path / 'a.html', names).as_uri()}#{fragment}")
+    expect(page.locator("#draw-first [data-part=formula]")).not_to_be_empty(timeout=10_000)
+    expect(page.locator("#failure")).to_be_hidden()
+    expect(page.locator("#draw")).to_be_visible()
+
+
+@pytest.mark.long
+def test_memory_is_flat(page: Page, tmp_path: Path) -> None:
+    page.goto(tiny_page(tmp_path / "a.html", ("one", "two", "three")).as_uri())
+    session = page.context.new_cdp_session(page)
+
+    def used() -> float:
+        session.send("HeapProfiler.collectGarbage")
+        return float(session.send("Runtime.getHeapUsage")["usedSize"])
+
+    def draw(first: int, count: int) -> None:
+        for seed in range(first, first + count):
+            page.fill("#draw-seed", str(seed))
+            wait_for_film(page, 4)
+
+    draw(0, 20)
+    before = used()
+    draw(20, 200)
+    assert used() - before < 300_000

@@ -1,0 +1,102 @@
+"""What is in a page, and what is refused."""
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffcli.core.parameters import UNetConfig
+from diffcli.files.checkpoint import save_model
+from diffcli.page.build import build_page, bundle
+from tests import tiny
+from tests.conftest import Command
+from tests.page.scripts import check_syntax, parts
+
+WEB = Path(__file__).parents[2] / "diffcli" / "page" / "web"
+
+
+@pytest.mark.process
+def test_the_scripts_are_whole_and_each_is_there_once() -> None:
+    for name in ("main", "worker"):
+        script = bundle(name)
+        # Two of the same name at the top level would be an error of syntax.
+        check_syntax(script)
+        assert "import {" not in script
+        assert "\nexport " not in script
+        assert script.count("class Schedule") == 1
+    used = {line for name in ("main", "worker") for line in bundle(name).splitlines()}
+    for module in WEB.glob("*.js"):
+        lines = [line for line in module.read_text().splitlines() if "function" in line]
+        assert {line.removeprefix("export ") for line in lines} <= used, module
+
+
+def test_weights_are_there_to_15_bits() -> None:
+    page = build_page(tiny.description(), tiny.denoiser(), "a title")
+    found = parts(page)
+    model = json.loads(found["model"])
+    numbers = np.frombuffer(base64.b64decode(found["weights"]), dtype="<i2")
+    weights = tiny.denoiser().network.state_dict()
+    assert [tensor["name"] for tensor in model["tensors"]] == list(weights)
+    assert len(numbers) == sum(tensor.numel() for tensor in weights.values())
+    start = 0
+    for tensor in model["tensors"]:
+        part = numbers[start : start + tensor["count"]] * tensor["scale"]
+        start += tensor["count"]
+        expected = weights[tensor["name"]].flatten().double()
+        error = (torch.from_numpy(part) - expected).abs().max()
+        assert error <= expected.abs().max() / 2**16 * 1.01
+
+
+def test_weights_that_are_all_zero() -> None:
+    denoiser = tiny.denoiser()
+    nn.init.zeros_(denoiser.network.head.weight)
+    tensors = json.loads(parts(build_page(tiny.description(), denoiser, ""))["model"])["tensors"]
+    assert [t["scale"] for t in tensors if t["name"] == "head.weight"] == [1.0]
+
+
+def test_only_its_own_scripts_and_styles_may_run() -> None:
+    page = build_page(tiny.description(), tiny.denoiser(), "<b>").decode()
+    assert "<title>&lt;b&gt;</title>" in page
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    for text in (script, style):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    # Nothing is loaded: no address of another place stands in it.
+    assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", page)
+
+
+def test_the_command(diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = diffcli("page", "-m", "mnist")
+    assert (done.code, done.out) == (0, "page.html\n")
+    size = Path("page.html").stat().st_size
+    assert 4_000_000 < size < 5_000_000
+    assert f"{size / 1e6:.1f} MB" in done.err
+    document = json.loads(diffcli("page", "-m", "mnist", "--json", "--quiet", "-o", "b.html").out)
+    assert (document["file"], document["bytes"]) == ("b.html", size)
+    assert Path("b.html").read_bytes() == Path("page.html").read_bytes()
+    assert diffcli("page", "-m", "mnist").out == "page-1.html\n"
+    assert diffcli("page", "-o", "a.png").is_one_line_error(2, "a.png", ".html")
+    assert diffcli("page", "-m", "nothing").is_one_line_error(2, "nothing")
+
+
+def test_a_model_that_is_too_large(diffcli: Command, tmp_path: Path) -> None:
+    config = UNetConfig(channels=(256, 512), blocks=(1, 3))
+    description = tiny.description()
+    names = tuple(str(i) for i in range(10))
+    large = type(description)(**{**vars(description), "architecture": config, "class_names": names})
+    path = tmp_path / "large.safetensors"
+    save_model(path, large, tiny.network(config).state_dict())
+    done = diffcli("page", "--model", path, "-o", tmp_path / "a.html")
+    assert done.is_one_line_error(2, "MB", "narrower", "--model")
+    assert not (tmp_path / "a.html").exists()
