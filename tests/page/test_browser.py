@@ -1,6 +1,5 @@
 """A page in a real browser, offline: every control, by pointer and by keyboard."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,7 @@ from diffcli.files.checkpoint import load_model
 from diffcli.files.locations import find_model
 from diffcli.page.build import build_page
 from tests import tiny
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+from tests.page.chromium import CHROMIUM
 
 pytestmark = [
     pytest.mark.browser,
