@@ -4,6 +4,7 @@ This module does not import torch.
 """
 
 import math
+import re
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,10 +84,20 @@ def read_metadata(path: Path, kind: FileKind = MODEL) -> dict[str, Any]:
     version = document.pop("format_version", None)
     if version != FORMAT_VERSION:
         found = reprlib.repr(version)
-        raise unusable(
-            path, f"its format version is {found} and this release reads {FORMAT_VERSION}", kind
-        )
+        why = f"its format version is {found} and this release reads {FORMAT_VERSION}"
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            why += f"; install {_release(document)}"
+        raise unusable(path, why, kind)
     return document
+
+
+def _release(document: dict[str, Any]) -> str:
+    """The release that wrote a document of a later format, as far as it says so."""
+    training = document.get("training")
+    release = training.get("diffcli") if isinstance(training, dict) else None
+    if isinstance(release, str) and re.fullmatch(r"\d[\w.+-]{0,30}", release):
+        return f"diffcli {release} or a newer one"
+    return "a newer diffcli"
 
 
 def count_parameters(path: Path, kind: FileKind = MODEL) -> int:

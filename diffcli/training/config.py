@@ -172,7 +172,10 @@ class RunConfig:
         if version == 1:
             document = _upgraded(document)
         elif version != _VERSION:
-            raise ValueError(f"its format version is {version!r} and this release reads {_VERSION}")
+            raise ValueError(
+                f"its format version is {version!r} and this release reads up to {_VERSION}; "
+                "install a newer diffcli"
+            )
         return decode(cls, document)
 
 

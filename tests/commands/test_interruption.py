@@ -169,3 +169,20 @@ def kill_fifty_times(pictures: str) -> None:
 
 if __name__ == "__main__":
     kill_fifty_times(sys.argv[1])
+
+
+def test_what_is_loaded_while_a_run_writes_is_a_whole_model(pictures: Path, tmp_path: Path) -> None:
+    model = tmp_path / "runs" / "a" / "model.safetensors"
+    process = start(
+        tmp_path, "--data", pictures, "--name", "a", "--max-steps", "150", "--batch-size", "20"
+    )
+    wait_for(model, process)
+    steps = []
+    while process.poll() is None:
+        steps.append(load_model(model)[0].training["steps"])
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert steps == sorted(steps)
+    # It was replaced under the eyes of the reader.
+    assert len(set(steps)) > 3
+    assert load_model(model)[0].training["steps"] == 150

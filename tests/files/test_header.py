@@ -67,6 +67,24 @@ def test_other_files_are_one_line_errors(tmp_path: Path, content: bytes, message
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"diffcli": "7.2.1"}, "this release reads 1; install diffcli 7.2.1 or a newer one"),
+        ({"diffcli": "evil; rm -rf /"}, "this release reads 1; install a newer diffcli"),
+        ({"diffcli": 3}, "install a newer diffcli"),
+        ("7.2.1", "install a newer diffcli"),
+    ],
+)
+def test_a_later_format_says_what_to_install(tmp_path: Path, training: object, words: str) -> None:
+    document = json.dumps({"format_version": 2, "training": training})
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(header(json.dumps({"__metadata__": {"diffcli": document}}).encode()))
+    with pytest.raises(DiffcliError) as error:
+        read_metadata(path)
+    assert str(error.value).endswith(words)
+
+
 def test_a_missing_file_and_a_folder_are_one_line_errors_too(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(DiffcliError, match="cannot read the diffcli model"):
