@@ -33,6 +33,22 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def warn_of_copies(share: float, held_out: int) -> None:
+    """Say so if pictures are copies of training images.
+
+    Args:
+        share: of the pictures that are, see ``neighbours.share_of_copies``.
+        held_out: the number of held-out images that it was found with.
+    """
+    from diffcli.evaluation.neighbours import many_copies
+
+    if share > many_copies(held_out):
+        say(
+            f"warning: about {share:.0%} of the pictures are closer to a training image than "
+            "held-out images are, as copies would be; train for a shorter time, or on more pictures"
+        )
+
+
 class ProgressDisplay:
     """Shows the progress of work: a bar on a terminal, else a line every ten seconds.
 

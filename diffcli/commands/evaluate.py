@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from diffcli.commands.console import ProgressDisplay, say
+from diffcli.commands.console import ProgressDisplay, say, warn_of_copies
 from diffcli.commands.options import (
     MAX_SEED,
     MODEL_PANEL,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
 _MAX_CLASSES = 20
-_MANY_COPIES = 0.05
 
 # Key, heading and format of every figure.
 _FIGURES = (
@@ -47,7 +46,7 @@ _FIGURES = (
     ("coverage", "Coverage", "{:.3f}"),
     ("nearest_median", "Distance to nearest training image, median", "{:.2f}"),
     ("nearest_first_percentile", "  1st percentile", "{:.2f}"),
-    ("copies", "  below 99 % of those of test images", "{:.1%}"),
+    ("copies", "  share of copies, estimated", "{:.1%}"),
     ("grey_mean", "Grey values, mean", "{:.1f}"),
     ("grey_std", "  standard deviation", "{:.1f}"),
     ("classification_accuracy", "Test images recognised, trained on samples", "{:.2%}"),
@@ -197,12 +196,8 @@ def evaluate(
         **evaluation.document(),
     }
     _print_figures(document, as_json)
-    copies = document["median"]["copies"]
-    if copies > _MANY_COPIES and not quiet:
-        say(
-            f"warning: {copies:.0%} of the pictures are closer to a training image than 99 % of "
-            "test images are, and may be copies; train for a shorter time, or on more pictures"
-        )
+    if not quiet:
+        warn_of_copies(document["median"]["copies"], document["real"]["images"])
 
 
 def _refuse(drawing: dict[str, object]) -> None:

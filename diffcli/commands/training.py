@@ -17,6 +17,7 @@ from diffcli.commands.console import (
     say,
     show_plan,
     status_line,
+    warn_of_copies,
 )
 from diffcli.commands.options import MAX_SEED, OUTPUT_PANEL, option, parse_duration
 from diffcli.errors import UsageError
@@ -222,6 +223,8 @@ def carry_out(job: Job, manner: Manner) -> None:
         if distributed.is_leader:
             folder.save_loss_chart()
             result = {"folder": str(folder.path), **run.summary()}
+            if result["copies"] is not None and not quiet:
+                warn_of_copies(result["copies"], run.held_out_compared)
             print(json.dumps(result) if manner.as_json else folder.path)
 
 

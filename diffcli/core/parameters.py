@@ -16,6 +16,9 @@ CHANNELS_PER_GROUP = 16
 MAX_TIMESTEPS = 100_000
 MAX_GUIDANCE_SCALE = 1000.0
 
+# Above this side in pixels, a level of single pixels costs more than it brings.
+_LARGEST_WITHOUT_PATCHES = 48
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -123,7 +126,8 @@ class UNetConfig:
         """The network for images of a size.
 
         Levels are added until the deepest one has at most 8 positions per side, which its
-        blocks span.
+        blocks span.  The finest has patches of 2x2 pixels; small pictures in colour, whose
+        details patches would blur, get one of single pixels before it.
 
         Args:
             image_channels: see above.
@@ -140,6 +144,10 @@ class UNetConfig:
                 break
             config = replace(
                 config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)
+            )
+        if image_channels == 3 and max(image_height, image_width) <= _LARGEST_WITHOUT_PATCHES:
+            config = replace(
+                config, patch_size=1, channels=(width, *config.channels), blocks=(1, *config.blocks)
             )
         return config
 

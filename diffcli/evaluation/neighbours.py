@@ -4,6 +4,7 @@ Distances are computed for a block of rows at a time, so that memory does not gr
 square of the number of images.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from diffcli.evaluation.network import OnProgress
 NEIGHBOURS = 5
 
 _ROWS = 256
+
+# Beyond these, pictures that are only more typical than real ones count as well.
+_QUANTILES = (0.01, 0.05, 0.1, 0.25)
+_MANY_COPIES = 0.1
 
 
 class Manifolds(NamedTuple):
@@ -129,3 +134,28 @@ def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None
         if on_progress:
             on_progress(rows.stop, len(images))
     return Nearest(distances, indices)
+
+
+def share_of_copies(distances: Tensor, usual: Tensor) -> float:
+    """How many images are copies of training images, estimated.
+
+    If a share of the images is closer to its training images than some distance, and the others
+    are as far away as held-out images are, then ``F = share + (1 - share) * F_held_out`` of all
+    images are closer than it.  The largest such share over some distances is the estimate.  Data
+    with duplicates has held-out images at distance 0, where copies do not show.
+
+    Args:
+        distances: of the images to their nearest training images, ``(N,)``.
+        usual: the same of held-out images, ``(M,)``.
+    """
+    closer = [float((distances < usual.quantile(q)).double().mean()) for q in _QUANTILES]
+    return max(0.0, *((share - q) / (1 - q) for share, q in zip(closer, _QUANTILES, strict=True)))
+
+
+def many_copies(held_out: int) -> float:
+    """The estimated share of copies that is no chance any more.
+
+    Args:
+        held_out: the number of held-out images that it was estimated with.
+    """
+    return _MANY_COPIES + 1.3 / math.sqrt(held_out)

@@ -7,13 +7,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from diffcli.evaluation.judge import Evidence, Figures, Judge, closest_of_each_label
+from diffcli.evaluation.neighbours import share_of_copies
 from diffcli.files.arrays import PictureArrays
 
 Row = Mapping[str, float | None]
 """Figures by name; those that were not requested are None."""
-
-
-_CLOSEST_SHARE = 0.01
 
 
 class Summary(NamedTuple):
@@ -86,8 +84,8 @@ class Evaluation:
         """The figures, with Frechet distances also as multiples of those of real images.
 
         ``.._over_noise`` divides by the distance of a perfect sampler of the training images,
-        ``.._over_shift`` by that of the test images.  ``copies`` is the share of images that are
-        closer to a training image than all but a hundredth of the test images are.
+        ``.._over_shift`` by that of the test images.  ``copies`` is what ``share_of_copies``
+        says.
         """
         assert self._real
         row: dict[str, float | None] = asdict(figures)
@@ -95,8 +93,9 @@ class Evaluation:
             distance = getattr(figures, name)
             row[f"{name}_over_noise"] = distance / self._noise
             row[f"{name}_over_shift"] = distance / self._real.frechet_train
-        usual = self.real_evidence.nearest.distances.quantile(_CLOSEST_SHARE)
-        row["copies"] = float((evidence.nearest.distances < usual).double().mean())
+        row["copies"] = share_of_copies(
+            evidence.nearest.distances, self.real_evidence.nearest.distances
+        )
         return row
 
     def _details(self, samples: PictureArrays) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
@@ -19,6 +18,7 @@ from diffcli.core.parameters import SamplingSettings
 from diffcli.data.images import to_pixels
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError
+from diffcli.evaluation.neighbours import nearest_images, share_of_copies
 from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
@@ -31,6 +31,7 @@ _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_REPORTS = 0.5
 _GRID_ROWS = 10
 _GRID_COLUMNS = 8
+_MOST_COMPARED = 500
 _SMOOTHING = 0.9
 
 
@@ -86,6 +87,7 @@ class Run:
         self._budget = config.budget(len(data.train))
         schedule = self.trainer.denoiser.schedule
         self._validation = Validation(data.held_out, schedule.num_timesteps, device)
+        self._held_out = data.held_out.images[:_MOST_COMPARED]
         self._distributed = distributed
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
@@ -94,6 +96,7 @@ class Run:
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
+        self._copies: float | None = None
 
     @classmethod
     def create(
@@ -268,6 +271,11 @@ class Run:
                 )
             )
 
+    @property
+    def held_out_compared(self) -> int:
+        """With how many held-out images the final samples are compared, to find copies."""
+        return len(self._held_out)
+
     def summary(self) -> dict[str, Any]:
         """The results of the run so far, as they stand in the checkpoint."""
         return {
@@ -278,6 +286,7 @@ class Run:
             "seconds": round(self.seconds, 1),
             "loss": self._loss if math.isfinite(self._loss) else None,
             "validation_quarters": self._quarters,
+            "copies": self._copies,
             "diffcli": version("diffcli"),
             "torch": torch.__version__,
         }
@@ -287,12 +296,20 @@ class Run:
         self._save_state()
         if not self._distributed.is_leader:
             return
+        samples = draw_samples(self._averaged, self._description.sampling) if grids else None
+        if samples is not None and self.progress >= 1:
+            self._copies = self._share_of_copies(samples)
         description = replace(self._description, training=self.summary())
         self.folder.save_model(description, self.trainer.ema.network.state_dict())
-        if grids:
-            picture = sample_grid(self._averaged, description.sampling)
+        if samples is not None:
+            picture = grid(samples, _GRID_COLUMNS)
             for name in grids:
                 self.folder.save_grid(name, picture)
+
+    def _share_of_copies(self, samples: Tensor) -> float:
+        known = self.trainer.data.images.cpu()
+        compared = [nearest_images(some, known).distances for some in (samples, self._held_out)]
+        return share_of_copies(*compared)
 
     def _save_state(self) -> None:
         if not self._distributed.is_leader:
@@ -340,9 +357,9 @@ class _LatestLoss:
             self.value = _SMOOTHING * self.value + (1 - _SMOOTHING) * loss
 
 
-def sample_grid(denoiser: Denoiser, settings: SamplingSettings) -> Image.Image:
-    """A row per class, always from the same seeds, so that grids can be compared."""
+def draw_samples(denoiser: Denoiser, settings: SamplingSettings) -> Tensor:
+    """Pictures of each class, uint8 on the CPU, always from the same seeds, to be compared."""
     classes = min(denoiser.network.config.num_classes, _GRID_ROWS)
     labels = torch.arange(classes).repeat_interleave(_GRID_COLUMNS)
     *_, last = generate(denoiser, labels, range(len(labels)), settings)
-    return grid(to_pixels(last.x).cpu(), _GRID_COLUMNS)
+    return to_pixels(last.x).cpu()

@@ -7,6 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffcli.commands.console import warn_of_copies
 from diffcli.commands.options import (
     Timesteps,
     chosen_timesteps,
@@ -85,3 +86,13 @@ def test_no_timesteps(text: str) -> None:
 def test_timesteps_beyond_the_last_one() -> None:
     with pytest.raises(UsageError, match=r"timestep 300 is not in 0 \.\. 299"):
         chosen_timesteps([Timesteps([0, 300])], 300)
+
+
+def test_copies_are_a_warning_if_they_are_no_chance(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_copies(0.12, 500)
+    warn_of_copies(0.5, 5)
+    assert capsys.readouterr().err == ""
+    warn_of_copies(0.31, 500)
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: about 31% of the pictures are closer to a training image")
+    assert warning.count("\n") == 1

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import neighbours
-from diffcli.evaluation.neighbours import Manifolds, compare_manifolds, nearest_images
+from diffcli.evaluation.neighbours import (
+    Manifolds,
+    compare_manifolds,
+    many_copies,
+    nearest_images,
+    share_of_copies,
+)
 
 
 def points(seed: int, count: int, dimension: int = 3) -> Tensor:
@@ -111,3 +117,29 @@ def test_progress_ends_at_the_last_image() -> None:
     reports: list[tuple[int, int]] = []
     nearest_images(pictures(1, 300), pictures(2, 3), lambda *report: reports.append(report))
     assert reports == [(256, 300), (300, 300)]
+
+
+def distances(seed: int, count: int) -> Tensor:
+    return 1 + torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("duplicates", [0, 0.05])
+def test_the_share_of_copies_is_estimated(share: float, duplicates: float) -> None:
+    usual, found = distances(1, 4000), distances(2, 4000)
+    usual[: round(duplicates * 4000)] = 0
+    found[: round(max(share, duplicates) * 4000)] = 0
+    # Of duplicates in the data, as many samples are as near as held-out images are.
+    expected = (share - duplicates) / (1 - duplicates) if share > duplicates else 0
+    assert share_of_copies(found, usual) == pytest.approx(expected, abs=0.02)
+
+
+def test_chance_makes_no_copies() -> None:
+    alarms = dict.fromkeys((2, 5, 20, 500), 0)
+    for count in alarms:
+        for seed in range(200):
+            found = share_of_copies(distances(seed, 80), distances(1000 + seed, count))
+            alarms[count] += found > many_copies(count)
+    assert max(alarms.values()) <= 4
+    # All are copies.
+    assert share_of_copies(torch.zeros(80), distances(0, 5)) > many_copies(5)

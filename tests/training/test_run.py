@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffcli.core.parameters import SamplingSettings, UNetConfig
-from diffcli.data.sources import load_data
+from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.checkpoint import read_description
 from diffcli.training.config import RunConfig
@@ -346,3 +346,19 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert not (folder / ".0123456789abcdef.tmp").exists()
     assert (folder / ".notes.tmp").exists()
     assert (folder / "0123456789abcdef.tmp").exists()
+
+
+def test_a_run_that_only_copies_knows_it(tmp_path: Path) -> None:
+    digits = tiny_digits(56)
+    few = DataSet(digits.subset(torch.arange(6)), digits.subset(torch.arange(6, 56)))
+
+    def copies(name: str, steps: int) -> float:
+        config = replace(tiny_config("fast"), max_steps=steps, flip=False)
+        run = Run.create(tmp_path / name, config, few, CPU, Distributed())
+        list(run.train(lambda: False))
+        share = read_description(tmp_path / name / "model.safetensors").training["copies"]
+        assert share == run.summary()["copies"]
+        return float(share)
+
+    assert copies("long", 1500) > 0.5
+    assert copies("short", 2) < 0.1
