@@ -164,6 +164,7 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
         "width": recipe.width,
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
+        "augmentation": recipe.augmentation,
         "sampling": _sampling(recipe.sampling),
         "seed": config.seed,
         "compile": config.compile,

@@ -52,6 +52,7 @@ _FIXED = {
     "batch_size": "--batch-size",
     "width": "--width",
     "learning_rate": "--learning-rate",
+    "augmentation": "--augmentation",
     "seed": "--seed",
     "name": "--name",
 }
@@ -106,7 +107,7 @@ def train(
     recipe: Annotated[
         RecipeName,
         option(
-            "Recipe: fast, or ddpm (classic: T = 300, linear betas).",
+            "Recipe: fast, or ddpm (the classic: T = 300).",
             TRAINING_PANEL,
             metavar="<name>",
         ),
@@ -127,13 +128,15 @@ def train(
     learning_rate: Annotated[
         float | None, option("Peak learning rate.", TRAINING_PANEL, shown="the recipe's")
     ] = None,
+    augmentation: Annotated[
+        float | None,
+        option("Share of augmented pictures.", TRAINING_PANEL, shown="fitted"),
+    ] = None,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "auto",
     compile: Annotated[  # noqa: A002 - the name of the option
         bool,
-        option(
-            "Compile the network: up to a minute, then faster steps.", TRAINING_PANEL, "--compile"
-        ),
+        option("Compile the network, for faster steps.", TRAINING_PANEL, "--compile"),
     ] = False,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
@@ -143,6 +146,8 @@ def train(
     sources = setting_sources(context)
     limits = Limits(epochs, max_steps, max_time)
     check_range("--learning-rate", learning_rate, 1)
+    if augmentation:
+        check_range("--augmentation", augmentation, 1)
     _check_width(width)
     if run and not resume:
         raise UsageError(f"to go on with the run {run}, add --resume; for a new run, use --name")
@@ -162,7 +167,7 @@ def train(
         )
         if origin:
             source, config = _going_on(origin, config, sources)
-        changed = _changed(config.recipe, batch_size, width, learning_rate)
+        changed = _changed(config.recipe, batch_size, width, learning_rate, augmentation)
         config = limits.or_default().applied(replace(config, recipe=changed))
     carry_out(
         Job(folder, config, sources, resume, force, bool(limits), source),
@@ -205,13 +210,18 @@ def _going_on(origin: Path, config: RunConfig, sources: dict[str, str]) -> tuple
 
 
 def _changed(
-    recipe: Recipe, batch_size: int | None, width: int | None, learning_rate: float | None
+    recipe: Recipe,
+    batch_size: int | None,
+    width: int | None,
+    learning_rate: float | None,
+    augmentation: float | None,
 ) -> Recipe:
     return replace(
         recipe,
         batch_size=batch_size or recipe.batch_size,
         width=width or recipe.width,
         learning_rate=learning_rate or recipe.learning_rate,
+        augmentation=recipe.augmentation if augmentation is None else augmentation,
     )
 
 

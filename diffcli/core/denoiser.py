@@ -59,7 +59,14 @@ class Denoiser(nn.Module):
         a, b = PREDICTION_TYPES[self.prediction_type](*self.schedule.alpha_sigma(t))
         return a * x0 + b * epsilon
 
-    def loss(self, x0: Tensor, t: Tensor, labels: Tensor, epsilon: Tensor) -> Tensor:
+    def loss(
+        self,
+        x0: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        epsilon: Tensor,
+        augmentation: Tensor | None = None,
+    ) -> Tensor:
         """Mean squared error of the network's prediction (Ho et al. 2020, eq. 14).
 
         Args:
@@ -67,11 +74,13 @@ class Denoiser(nn.Module):
             t: timesteps ``(B,)``.
             labels: ``(B,)`` in ``0 .. num_classes``.
             epsilon: standard normal noise, of the shape of ``x0``.
+            augmentation: how the images were augmented, see ``ConditionalUNet.forward``.
 
         Returns:
             One loss per image, float32 ``(B,)``.
         """
-        prediction = self.network(self.schedule.add_noise(x0, t, epsilon), t, labels)
+        x_t = self.schedule.add_noise(x0, t, epsilon)
+        prediction = self.network(x_t, t, labels, augmentation)
         return (prediction.float() - self.target(x0, t, epsilon)).square().mean(dim=(1, 2, 3))
 
     def forward(self, x_t: Tensor, t: int, labels: Tensor, guidance_scale: float = 1.0) -> Estimate:

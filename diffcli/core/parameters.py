@@ -13,6 +13,8 @@ SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "consistency"]
 Variance = Literal["beta", "beta-tilde"]
 
 CHANNELS_PER_GROUP = 16
+AUGMENTATIONS = 5
+"""How many numbers tell a network how an image was augmented."""
 MAX_TIMESTEPS = 100_000
 MAX_GUIDANCE_SCALE = 1000.0
 
@@ -71,6 +73,7 @@ class UNetConfig:
         blocks: residual blocks per level.  All levels but the deepest have them twice, in
             the encoder and in the decoder.
         embedding_dim: width of the embedding that conditions the blocks.
+        augmented: whether the network can be told how an image was augmented.
 
     Raises:
         ValueError: if a field is out of range, or the image size does not fit the levels.
@@ -84,6 +87,7 @@ class UNetConfig:
     channels: tuple[int, ...] = (64, 128)
     blocks: tuple[int, ...] = (1, 3)
     embedding_dim: int = 256
+    augmented: bool = False
 
     def __post_init__(self) -> None:
         if self.image_channels not in (1, 3):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcli.core.embedding import SinusoidalPositionEmbedding
-from diffcli.core.parameters import CHANNELS_PER_GROUP, UNetConfig
+from diffcli.core.parameters import AUGMENTATIONS, CHANNELS_PER_GROUP, UNetConfig
 
 
 def _zero(layer: nn.Conv2d | nn.Linear) -> None:
@@ -73,7 +73,7 @@ class ConditionalUNet(nn.Module):
     concatenating and learns no slower.  There is no attention: one more block at the deepest
     level, which spans the whole image, costs as much time and learns no slower.  The sum of the
     sinusoidal embedding of the timestep, after two layers, and of a learned embedding of the
-    label conditions every residual block.
+    label conditions every residual block; one of the augmentation is added in training.
 
     Args:
         config: the parameters.
@@ -89,6 +89,9 @@ class ConditionalUNet(nn.Module):
         )
         # The last row stands for "no label".
         self.label_embedding = nn.Embedding(config.num_classes + 1, dim)
+        if config.augmented:
+            self.augmentation_embedding = nn.Linear(AUGMENTATIONS, dim, bias=False)
+            _zero(self.augmentation_embedding)
 
         widths, blocks = config.channels, config.blocks
         levels = list(zip(widths[:-1], blocks[:-1], strict=True))
@@ -121,18 +124,25 @@ class ConditionalUNet(nn.Module):
         layers = [layer for part in inner for layer in part.modules()]
         return [layer.get_parameter("weight") for layer in layers if isinstance(layer, nn.Conv2d)]
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         """Predict what the network is trained for, see ``denoiser.PREDICTION_TYPES``.
 
         Args:
             x_t: noisy images ``(B, C, H, W)``, of the config's size.
             t: timesteps ``(B,)``, or ``(1,)`` if all images have the same one.
             labels: ``(B,)`` in ``0 .. num_classes``, the last one meaning "no label".
+            augmentation: how the images were augmented, ``(B, AUGMENTATIONS)``; None is not at
+                all, as if all were 0.
 
         Returns:
             ``(B, C, H, W)``.
         """
-        embedding = F.silu(self.time_embedding(t) + self.label_embedding(labels))
+        embedding = self.time_embedding(t) + self.label_embedding(labels)
+        if augmentation is not None:
+            embedding = embedding + self.augmentation_embedding(augmentation)
+        embedding = F.silu(embedding)
         x = F.pixel_unshuffle(x_t, self.config.patch_size)
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = []

@@ -147,14 +147,16 @@ class RunConfig:
         return Budget(min(steps, default=None), self.max_seconds)
 
     def for_images(self, shape: tuple[int, int, int], num_classes: int) -> "RunConfig":
-        """The same with the architecture for images ``(C, H, W)``, unless it has one.
+        """The same with the architecture for images ``(C, H, W)``, if it has none.
 
         Raises:
             ValueError: if the network cannot take images of this size.
         """
-        if self.architecture is not None:
-            return self
-        architecture = UNetConfig.for_images(*shape, num_classes, self.recipe.width)
+        architecture = self.architecture
+        if architecture is None:
+            architecture = UNetConfig.for_images(*shape, num_classes, self.recipe.width)
+        if self.recipe.augmentation:
+            architecture = replace(architecture, augmented=True)
         return replace(self, architecture=architecture)
 
     def document(self) -> dict[str, Any]:

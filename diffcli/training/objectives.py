@@ -36,6 +36,7 @@ class Objective:
         t: Tensor,
         labels: Tensor,
         draw_noise: Callable[[], Tensor],
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """The losses of a batch.
 
@@ -46,11 +47,12 @@ class Objective:
             t: timesteps ``(B,)``.
             labels: ``(B,)`` in ``0 .. num_classes``.
             draw_noise: returns fresh standard normal noise of the shape of ``x0``.
+            augmentation: how the images were augmented, see ``ConditionalUNet.forward``.
 
         Returns:
             One loss per image, float32 ``(B,)``.
         """
-        return denoiser.loss(x0, t, labels, draw_noise())
+        return denoiser.loss(x0, t, labels, draw_noise(), augmentation)
 
 
 class DistributionMatching(Objective):
@@ -91,6 +93,7 @@ class DistributionMatching(Objective):
         t: Tensor,
         labels: Tensor,
         draw_noise: Callable[[], Tensor],
+        augmentation: Tensor | None = None,  # noqa: ARG002 - what is drawn is not augmented
     ) -> Tensor:
         """The losses of the critic, or in every fifth step of the student."""
         learns = step % _STEPS_PER_CYCLE == _STEPS_PER_CYCLE - 1

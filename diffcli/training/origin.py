@@ -10,6 +10,7 @@ from diffcli.core.unet import ConditionalUNet
 from diffcli.data.images import LabelledImages
 
 _LABELS, _STEM = "label_embedding.weight", "stem.weight"
+_AUGMENTATION = "augmentation_embedding.weight"
 _HEAD = ("head.weight", "head.bias")
 
 
@@ -55,6 +56,8 @@ def adopt(
             table[number] = known[origin_names.index(name)]
     table[network.no_label] = known[origin.no_label]
     weights[_LABELS] = table
+    if network.config.augmented and not origin.config.augmented:
+        weights[_AUGMENTATION] = network.state_dict()[_AUGMENTATION]
     before, after = origin.config.image_channels, network.config.image_channels
     if before != after:
         _recolour(weights, before, after)

@@ -36,6 +36,7 @@ class Recipe:
         batch_size: images per step, over all processes.
         width: channels of the network's finest level, see ``UNetConfig.for_images``.
         momentum: of Muon.
+        augmentation: the share of images that are augmented, see ``augmentation.augment``.
 
     Raises:
         ValueError: if a number is out of range.
@@ -53,6 +54,7 @@ class Recipe:
     batch_size: int = 64
     width: int = 64
     momentum: float = 0.95
+    augmentation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -65,6 +67,8 @@ class Recipe:
             raise ValueError(f"learning_rate must be in 0 .. 1, not {self.learning_rate:g}")
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout must be in 0 .. 1, not {self.label_dropout:g}")
+        if not 0 <= self.augmentation <= 1:
+            raise ValueError(f"augmentation must be in 0 .. 1, not {self.augmentation:g}")
 
 
 def distillation_recipe(

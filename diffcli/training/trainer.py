@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser
+from diffcli.core.parameters import AUGMENTATIONS
 from diffcli.data.images import LabelledImages
 from diffcli.device import has_native_bfloat16
+from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
@@ -208,7 +210,14 @@ class Trainer:
         x0, labels = self.data.batch(index)
         if self.config.flip:
             x0 = x0.where(flip[:, None, None, None] < 0.5, x0.flip(3))
+        code = None
+        if recipe.augmentation:
+            size = (count, AUGMENTATIONS)
+            chance = torch.rand(size, generator=generator, device=self.device)
+            normal = torch.randn(size, generator=generator, device=self.device)
+            chance, normal = map(self._distributed.part, (chance, normal))
+            x0, code = augment(x0, recipe.augmentation, chance, normal)
         labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            losses = self.objective(self.denoiser, self.steps_done, x0, t, labels, draw_noise)
+            losses = self.objective(self.denoiser, self.steps_done, x0, t, labels, draw_noise, code)
         return losses.sum() / count

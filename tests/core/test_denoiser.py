@@ -36,7 +36,9 @@ class Oracle(ConditionalUNet):
         super().__init__(tiny.config())
         self.prediction = prediction
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         return self.prediction
 
 

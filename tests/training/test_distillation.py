@@ -65,7 +65,9 @@ def test_a_distillation_has_the_loss_of_its_teacher_in_training_and_validation(
             t: Tensor,
             labels: Tensor,
             draw_noise: Callable[[], Tensor],
+            augmentation: Tensor | None = None,
         ) -> Tensor:
+            assert augmentation is None
             noise = [draw_noise() for _ in range(6)]
             losses = used(denoiser, step, x0, t, labels, iter(noise).__next__)
             again = expected(denoiser, step, x0, t, labels, iter(noise).__next__)

@@ -3,11 +3,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig
 from diffcli.training import fit
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.fit import choose, fitted
-from diffcli.training.recipe import RECIPES
+from diffcli.training.recipe import RECIPES, fine_tuning_recipe
 from diffcli.training.trainer import Trainer
 from tests.training.pictures import tiny_digits
 
@@ -51,8 +52,24 @@ def test_the_first_limit_decides() -> None:
     assert choose(replace(MINUTE, epochs=0.01), 60_000, SLOW) == choose(
         RunConfig(epochs=0.01), 60_000, 0.0
     )
-    assert choose(replace(MINUTE, max_steps=5), 60_000, SLOW) == {}
-    assert choose(RunConfig(max_steps=5), 60_000, 0.0) == {}
+    assert choose(replace(MINUTE, max_steps=5), 60_000, SLOW) == {"augmentation": 0.0}
+    assert choose(RunConfig(max_steps=5), 60_000, 0.0) == {"augmentation": 0.0}
+
+
+def test_few_pictures_are_augmented_if_each_is_seen_often() -> None:
+    def augmentation(config: RunConfig, count: int) -> float:
+        found = choose(config, count, SLOW)["augmentation"]
+        assert isinstance(found, float)
+        return found
+
+    assert augmentation(MINUTE, 55_000) == augmentation(MINUTE, 500) == 0
+    assert augmentation(MINUTE, 300) == augmentation(RunConfig(epochs=31), 60_000) == 0.4
+    assert augmentation(RunConfig(epochs=30), 50) == 0
+    assert augmentation(RunConfig(max_steps=100), 300) == 0
+    assert augmentation(RunConfig(max_steps=100), 200) == 0.4
+    fine_tuning = fine_tuning_recipe(ScheduleConfig(), "epsilon", SamplingSettings(), 64)
+    config = RunConfig(recipe=fine_tuning, max_steps=100)
+    assert choose(config, 50, 0.0) == {"augmentation": 0.4}
 
 
 def test_what_the_user_chose_and_the_classic_recipe_are_kept(
@@ -73,7 +90,7 @@ def test_what_the_user_chose_and_the_classic_recipe_are_kept(
     assert [trial.config.recipe.width for trial in measured] == [64, 64]
     classic = replace(MINUTE, recipe=RECIPES["ddpm"])
     assert fitted(classic, data, CPU, Distributed(), set()) == {}
-    assert fitted(RunConfig(max_steps=9), data, CPU, Distributed(), set()) == {}
+    assert set(fitted(RunConfig(max_steps=9), data, CPU, Distributed(), set())) == {"augmentation"}
     assert len(measured) == 2, "nothing is measured where nothing depends on it"
 
 
@@ -121,4 +138,4 @@ def test_the_default_network_is_measured_whatever_is_to_be_trained(
 def test_a_real_measurement_ends_in_a_choice() -> None:
     choices = fitted(MINUTE, tiny_digits(20), CPU, Distributed(), set())
     assert choices["batch_size"] % 8 == 0
-    assert set(choices) == {"batch_size", "width", "sampling"}
+    assert set(choices) == {"batch_size", "width", "sampling", "augmentation"}

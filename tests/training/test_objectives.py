@@ -38,7 +38,9 @@ class Normal(nn.Module):
         gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
         return mean + gain * (x_t - alpha * mean)
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         alpha, sigma = SCHEDULE.alpha_sigma(t)
         return (alpha * x_t - self.image(x_t, t, labels)) / sigma
 
@@ -182,7 +184,9 @@ class Recorder(nn.Module):
         self.network = network
         self.given: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         self.given.append((x_t, t))
         return cast("Tensor", self.network(x_t, t, labels))
 

@@ -83,7 +83,7 @@ class Recorder:
         trainer.denoiser.network.register_forward_pre_hook(self._record)
 
     def _record(self, network: nn.Module, arguments: tuple[Tensor, Tensor, Tensor]) -> None:
-        for kept, argument in zip((self.x, self.t, self.labels), arguments, strict=True):
+        for kept, argument in zip((self.x, self.t, self.labels), arguments[:3], strict=True):
             kept.append(argument.clone())
 
 
