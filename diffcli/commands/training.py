@@ -223,6 +223,11 @@ def carry_out(job: Job, manner: Manner) -> None:
         if distributed.is_leader:
             folder.save_loss_chart()
             result = {"folder": str(folder.path), **run.summary()}
+            if run.kept_step < run.trainer.steps_done and not quiet:
+                say(
+                    f"the loss on held-out pictures was lowest after step {run.kept_step:,}; the "
+                    "average of then is the model, since later steps only learned pictures by heart"
+                )
             if result["copies"] is not None and not quiet:
                 warn_of_copies(result["copies"], run.held_out_compared)
             print(json.dumps(result) if manner.as_json else folder.path)

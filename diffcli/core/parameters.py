@@ -126,12 +126,13 @@ class UNetConfig:
         image_width: int,
         num_classes: int,
         width: int = 64,
+        detailed: bool = False,
     ) -> "UNetConfig":
         """The network for images of a size.
 
         Levels are added until the deepest one has at most 8 positions per side, which its
-        blocks span.  The finest has patches of 2x2 pixels; small pictures in colour, whose
-        details patches would blur, get one of single pixels before it.
+        blocks span.  The finest has patches of 2x2 pixels; small images whose details these
+        would blur get one of single pixels before it.
 
         Args:
             image_channels: see above.
@@ -139,6 +140,7 @@ class UNetConfig:
             image_width: see above.
             num_classes: see above.
             width: channels of the finest level; the others have twice as many.
+            detailed: whether the images have details of single pixels.
         """
         config = cls(
             image_channels, image_height, image_width, num_classes, channels=(width, 2 * width)
@@ -149,7 +151,7 @@ class UNetConfig:
             config = replace(
                 config, channels=(*config.channels, config.channels[-1]), blocks=(1, *config.blocks)
             )
-        if image_channels == 3 and max(image_height, image_width) <= _LARGEST_WITHOUT_PATCHES:
+        if detailed and max(image_height, image_width) <= _LARGEST_WITHOUT_PATCHES:
             config = replace(
                 config, patch_size=1, channels=(width, *config.channels), blocks=(1, *config.blocks)
             )

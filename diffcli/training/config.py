@@ -13,7 +13,7 @@ from diffcli.training.timesteps import TimestepDensity
 
 _VERSION = 2
 
-# Version 1 named the recipe, whose numbers were these.
+# Version 1 named the recipe, whose numbers were these, and had patches for all images.
 _RECIPES_1 = {
     "fast": replace(
         RECIPES["fast"],
@@ -23,8 +23,9 @@ _RECIPES_1 = {
         learning_rate=2e-3,
         timesteps=TimestepDensity(height=2.0, centre=-1.0, width=2**0.5),
         momentum=0.95,
+        detail=1.0,
     ),
-    "ddpm": RECIPES["ddpm"],
+    "ddpm": replace(RECIPES["ddpm"], detail=1.0),
 }
 
 
@@ -146,15 +147,22 @@ class RunConfig:
             steps.append(max(1, round(self.epochs * images / self.recipe.batch_size)))
         return Budget(min(steps, default=None), self.max_seconds)
 
-    def for_images(self, shape: tuple[int, int, int], num_classes: int) -> "RunConfig":
+    def for_images(
+        self, shape: tuple[int, int, int], num_classes: int, detailed: bool
+    ) -> "RunConfig":
         """The same with the architecture for images ``(C, H, W)``, if it has none.
+
+        Args:
+            shape: of an image.
+            num_classes: number of labels.
+            detailed: see ``UNetConfig.for_images``.
 
         Raises:
             ValueError: if the network cannot take images of this size.
         """
         architecture = self.architecture
         if architecture is None:
-            architecture = UNetConfig.for_images(*shape, num_classes, self.recipe.width)
+            architecture = UNetConfig.for_images(*shape, num_classes, self.recipe.width, detailed)
         if self.recipe.augmentation:
             architecture = replace(architecture, augmented=True)
         return replace(self, architecture=architecture)

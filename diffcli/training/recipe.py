@@ -37,6 +37,8 @@ class Recipe:
         width: channels of the network's finest level, see ``UNetConfig.for_images``.
         momentum: of Muon.
         augmentation: the share of images that are augmented, see ``augmentation.augment``.
+        detail: if images have more of it, see ``images.detail``, the network has a level of
+            single pixels.
 
     Raises:
         ValueError: if a number is out of range.
@@ -55,6 +57,9 @@ class Recipe:
     width: int = 64
     momentum: float = 0.95
     augmentation: float = 0.0
+    # Digits and letters have 0.04, icons 0.10.  Of icons, patches leave a grid in what is drawn,
+    # and a held-out loss of 0.113 instead of 0.095 after seven minutes on one core.
+    detail: float = 0.07
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

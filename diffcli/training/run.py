@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ _GRID_ROWS = 10
 _GRID_COLUMNS = 8
 _MOST_COMPARED = 500
 _SMOOTHING = 0.9
+_BEST = "best."
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Status:
     images_per_second: float
     loss: float | None
     validation_loss: float | None
+
+
+class _Best(NamedTuple):
+    """The average of the weights with the lowest loss on held-out images."""
+
+    step: int
+    loss: float
+    weights: dict[str, Tensor]
 
 
 class Run:
@@ -96,6 +105,7 @@ class Run:
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
+        self._best: _Best | None = None
         self._copies: float | None = None
 
     @classmethod
@@ -153,10 +163,17 @@ class Run:
         """
         config = resolved(config, data.train)
         run = cls(folder, config, data, device, distributed)
-        saved = folder.load_state(run.trainer.state())
+        saved = folder.load_state(run._expected_state)
         if saved is not None:
             tensors, position = saved
             run.trainer.load_state(tensors, position.steps_done)
+            if position.best_step is not None and position.best_loss is not None:
+                best = {
+                    name.removeprefix(_BEST): tensor.to(device)
+                    for name, tensor in tensors.items()
+                    if name.startswith(_BEST)
+                }
+                run._best = _Best(position.best_step, position.best_loss, best)
             run.seconds = position.seconds
             run._losses = [torch.tensor(loss, device=device) for loss in position.losses]
             run._quarters = position.quarters
@@ -221,8 +238,7 @@ class Run:
             progress, stop = ask()
             complete, pause = progress >= 1, self._pauses_after(epoch)
             if complete or pause:
-                critic = self.trainer.objective.critic
-                self._quarters = self._validation.quarters(critic or self._averaged)
+                self._validate()
             if complete or pause or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
                 self._record()
             if complete or pause:
@@ -248,6 +264,32 @@ class Run:
         batch_size = self.trainer.config.recipe.batch_size
         began = -(-epoch * len(self.trainer.data) // batch_size)
         return math.isqrt(self.trainer.steps_done) > math.isqrt(began)
+
+    def _validate(self) -> None:
+        """Measure the loss on held-out images, and remember the average if it is the best."""
+        critic = self.trainer.objective.critic
+        self._quarters = self._validation.quarters(critic or self._averaged)
+        loss = sum(self._quarters) / len(self._quarters)
+        # A critic's loss does not say how good the model is.
+        if critic is None and (self._best is None or loss <= self._best.loss):
+            latest = self.trainer.ema.network.state_dict().items()
+            weights = {name: tensor.clone() for name, tensor in latest}
+            self._best = _Best(self.trainer.steps_done, loss, weights)
+
+    @property
+    def kept_step(self) -> int:
+        """The number of steps after which the average was that is kept as the model.
+
+        It is the latest one, unless the loss on held-out images was lower before: then the later
+        steps only taught the training images by heart.
+        """
+        best, loss = self._best, self._validation_loss
+        return best.step if best and loss and loss > best.loss else self.trainer.steps_done
+
+    def _kept_weights(self) -> dict[str, Tensor]:
+        if self._best and self.kept_step == self._best.step:
+            return self._best.weights
+        return self.trainer.ema.network.state_dict()
 
     @property
     def _validation_loss(self) -> float | None:
@@ -281,6 +323,7 @@ class Run:
         return {
             **self._description.training,
             "steps": self.trainer.steps_done,
+            "kept_step": self.kept_step,
             "images_seen": self.trainer.images_seen,
             "epochs": self.trainer.images_seen / len(self.trainer.data),
             "seconds": round(self.seconds, 1),
@@ -296,11 +339,14 @@ class Run:
         self._save_state()
         if not self._distributed.is_leader:
             return
+        kept, complete = self._kept_weights(), self.progress >= 1
+        if complete:
+            self.trainer.ema.network.load_state_dict(kept)
         samples = draw_samples(self._averaged, self._description.sampling) if grids else None
-        if samples is not None and self.progress >= 1:
+        if samples is not None and complete:
             self._copies = self._share_of_copies(samples)
         description = replace(self._description, training=self.summary())
-        self.folder.save_model(description, self.trainer.ema.network.state_dict())
+        self.folder.save_model(description, kept)
         if samples is not None:
             picture = grid(samples, _GRID_COLUMNS)
             for name in grids:
@@ -315,11 +361,27 @@ class Run:
         if not self._distributed.is_leader:
             return
         tensors = self.trainer.state()
+        if self._best:
+            tensors |= _prefixed(self._best.weights)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise self._diverged()
         losses = tuple(loss.item() for loss in self._losses)
-        position = Position(self.trainer.steps_done, self.seconds, losses, self._quarters)
+        position = Position(
+            self.trainer.steps_done,
+            self.seconds,
+            losses,
+            self._quarters,
+            self._best and self._best.step,
+            self._best and self._best.loss,
+        )
         self.folder.save_state(tensors, position)
+
+    def _expected_state(self, position: Position) -> dict[str, Tensor]:
+        """Tensors like those that are saved at a position."""
+        expected = self.trainer.state()
+        if position.best_step is not None:
+            expected |= _prefixed(self.trainer.ema.network.state_dict())
+        return expected
 
     def _diverged(self) -> DiffcliError:
         return DiffcliError(
@@ -355,6 +417,11 @@ class _LatestLoss:
             self.value = loss
         else:
             self.value = _SMOOTHING * self.value + (1 - _SMOOTHING) * loss
+
+
+def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The best average as a part of the state."""
+    return {_BEST + name: tensor for name, tensor in weights.items()}
 
 
 def draw_samples(denoiser: Denoiser, settings: SamplingSettings) -> Tensor:

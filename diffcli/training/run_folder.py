@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,12 +43,16 @@ class Position:
         seconds: spent so far.
         losses: of the steps since the last metrics.
         quarters: the last loss on held-out images, by quarter of the timesteps.
+        best_step: the number of steps after which that loss was lowest, if it was measured.
+        best_loss: the loss then.
     """
 
     steps_done: int
     seconds: float
     losses: tuple[float, ...]
     quarters: tuple[float, ...] | None
+    best_step: int | None = None
+    best_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,12 +186,12 @@ class RunFolder:
         save_weights(self.path / STATE_FILE, asdict(position), tensors)
 
     def load_state(
-        self, expected: Mapping[str, Tensor]
+        self, expected: Callable[[Position], Mapping[str, Tensor]]
     ) -> tuple[dict[str, Tensor], Position] | None:
         """Read what is needed to go on; None if nothing was saved yet.
 
         Args:
-            expected: tensors of the names, types and shapes that the state should have.
+            expected: returns tensors of the names, types and shapes that the state should have.
 
         Raises:
             DiffcliError: if the state is damaged, of another run, or missing beside a model.
@@ -205,7 +209,7 @@ class RunFolder:
             position = decode(Position, read_metadata(path, _STATE))
         except ValueError as error:
             raise DiffcliError(f"the run cannot go on from {path}: {error}", "name") from error
-        return read_weights(path, expected, _STATE), position
+        return read_weights(path, expected(position), _STATE), position
 
     def append_metrics(self, metrics: Metrics) -> None:
         """Add a line to the metrics."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, detail
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
@@ -24,8 +24,9 @@ def resolved(config: RunConfig, data: LabelledImages) -> RunConfig:
         UsageError: if the network cannot take images of this size.
     """
     channels, height, width = data.images.shape[1:]
+    detailed = config.architecture is None and detail(data.images) > config.recipe.detail
     try:
-        return config.for_images((channels, height, width), len(data.class_names))
+        return config.for_images((channels, height, width), len(data.class_names), detailed)
     except ValueError as error:
         raise UsageError(str(error), "image_size") from error
 

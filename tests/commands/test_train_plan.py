@@ -68,7 +68,7 @@ def test_what_is_fitted_is_shown_recorded_and_kept(
     assert done.code == 0
     recipe = json.loads((tmp_path / "runs" / "a" / "config.json").read_text())["recipe"]
     info = json.loads(diffcli("info", "a", "--json").out)["metadata"]
-    assert info["architecture"]["channels"] == [16, 32]
+    assert info["architecture"]["channels"] == [16, 16, 32]
     assert info["sampling"] == recipe["sampling"]
     again = rows(diffcli("train", "--resume", "a", "--max-time", "1h", "--dry-run").err)
     assert again["batch size"] == [str(recipe["batch_size"]), "file"]
@@ -117,7 +117,7 @@ def test_a_plan_as_json(
     assert said["config"]["recipe"]["batch_size"] == 4
     assert said["plan"]["seconds"] == 120
     width = said["config"]["recipe"]["width"]
-    assert said["config"]["architecture"]["channels"] == [width, 2 * width]
+    assert said["config"]["architecture"]["channels"] == [width, width, 2 * width]
     assert said["plan"]["parameters"] > 1e5
 
 

@@ -105,8 +105,8 @@ def test_larger_images_get_more_levels_as_far_as_they_can_be_halved(
     assert config.blocks == (1,) * (levels - 1) + (3,)
 
 
-def test_small_pictures_in_colour_have_a_level_of_single_pixels() -> None:
-    small, large = (UNetConfig.for_images(3, side, side, 2, width=48) for side in (32, 64))
+def test_small_images_with_details_have_a_level_of_single_pixels() -> None:
+    small, large = (UNetConfig.for_images(3, side, side, 2, 48, detailed=True) for side in (32, 64))
     assert (small.patch_size, small.channels, small.blocks) == (1, (48, 48, 96), (1, 1, 3))
     assert (large.patch_size, large.channels, large.blocks) == (2, (48, 96, 96), (1, 1, 3))
     assert small.stride == 4

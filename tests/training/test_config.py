@@ -74,7 +74,7 @@ OLD: dict[str, Any] = {
 
 def test_configurations_of_version_0_1_are_read() -> None:
     config = RunConfig.from_document(dict(OLD))
-    assert config.recipe == replace(RECIPES["ddpm"], batch_size=7)
+    assert config.recipe == replace(RECIPES["ddpm"], batch_size=7, detail=1.0)
     assert (config.data, config.image_size, config.flip) == ("pictures", (8, 12), True)
     assert (config.seed, config.compile, config.epochs, config.max_seconds) == (5, True, 2.0, 60.0)
     faster = RunConfig.from_document({**OLD, "learning_rate": 0.004})

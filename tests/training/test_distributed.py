@@ -63,7 +63,7 @@ def test_two_processes_are_one_and_resume_with_another_number(
     # step starts from what the one before made of it.
     first, second, *_ = losses(run)
     assert first == pytest.approx(losses(alone)[0], rel=1e-3)
-    assert second == pytest.approx(losses(alone)[1], rel=3e-2)
+    assert second == pytest.approx(losses(alone)[1], rel=6e-2)
 
     resumed = diffcli_process("train", "--resume", "a", "--max-steps", "20", "-q", cwd=tmp_path)
     assert resumed.code == 0, resumed.err

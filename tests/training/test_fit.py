@@ -130,7 +130,7 @@ def test_the_default_network_is_measured_whatever_is_to_be_trained(
     narrow = replace(MINUTE, recipe=replace(RECIPES["fast"], width=16, batch_size=2))
     fitted(narrow, tiny_digits(20), CPU, Distributed(), {"width", "batch_size"})
     (trial,) = measured
-    assert trial.denoiser.network.config.channels == (64, 128)
+    assert trial.denoiser.network.config.channels == (64, 64, 128)
     assert trial.config.recipe.batch_size == 64
 
 
