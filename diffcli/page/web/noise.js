@@ -198,7 +198,7 @@ export function mountNoise(engine, model) {
 }
 
 /**
- * A picture in the size and the colours of the model; transparency becomes black.
+ * A picture in the size and the colours of the model; transparency becomes white.
  *
  * @param {File} file
  * @param {import("./view.js").Shape} shape
@@ -210,6 +210,7 @@ async function readPicture(file, [channels, height, width]) {
   if (!pen) throw new Error("this browser has no canvas");
   const scale = Math.max(width / bitmap.width, height / bitmap.height);
   const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  pen.fillStyle = "white";
   pen.fillRect(0, 0, width, height);
   pen.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
   const { data } = pen.getImageData(0, 0, width, height);
