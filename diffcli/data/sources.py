@@ -21,6 +21,7 @@ Splits = tuple[LabelledImages, LabelledImages]
 """Training and held-out images."""
 
 _HELD_OUT_SHARE = 0.05
+_FEWEST_HELD_OUT, _LARGEST_HELD_OUT_SHARE = 16, 0.2
 _CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR10_CLASSES = (
@@ -87,9 +88,14 @@ def load_data(
 
 
 def _hold_out(data: LabelledImages) -> Splits:
-    """Set a twentieth of the images aside, at least one, always the same."""
+    """Set a twentieth of the images aside, or 16 if there are few, always the same.
+
+    Which average of a run is kept, and whether it copies, is decided by them; but of the fewest
+    images, most are needed for training.
+    """
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    count = max(1, round(len(data) * _HELD_OUT_SHARE))
+    few = min(_FEWEST_HELD_OUT, round(len(data) * _LARGEST_HELD_OUT_SHARE))
+    count = max(1, few, round(len(data) * _HELD_OUT_SHARE))
     # A single image is used as both.
     return data.subset(order[count:] if len(data) > 1 else order), data.subset(order[:count])
 

@@ -99,5 +99,5 @@ def test_a_dry_run_writes_nothing(diffcli: Command, work: Path) -> None:
     done = diffcli("distill", "teacher", "--dry-run", "--json", "--quiet")
     said = json.loads(done.out)
     assert said["config"]["distillation"]["teacher"] == "teacher"
-    assert said["config"]["architecture"]["channels"] == [16, 32]
+    assert said["config"]["architecture"]["channels"] == [16, 16, 32]
     assert sorted(path.name for path in (work / "runs").iterdir()) == before

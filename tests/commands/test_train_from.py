@@ -46,7 +46,7 @@ def test_weights_and_labels_are_taken_over(diffcli: Command, work: Path) -> None
     before, after = read_description(first / MODEL), read_description(second / MODEL)
     assert after.class_names == ("seven", "star")
     assert after.architecture.image_shape == (3, 8, 8)
-    assert after.architecture.channels == before.architecture.channels == (16, 32)
+    assert after.architecture.channels == before.architecture.channels == (16, 16, 32)
     assert after.schedule == before.schedule
     assert after.sampling.guidance_scale == 1.5
     assert after.training["went_on_from"] == {

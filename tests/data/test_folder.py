@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from diffcli.data.folder import load_folder
+from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError, UsageError
 from tests.training.pictures import CLASSES, tiny_digits, write_folder
 
@@ -115,3 +116,12 @@ def test_a_set_beyond_memory_is_refused_before_it_is_read(tmp_path: Path) -> Non
     solid(tmp_path / "a" / "1.png", (8, 8), 0)
     with pytest.raises(DiffcliError, match="GiB"):
         load_folder(tmp_path, (1_000_000, 1_000_000))
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 1), (3, 1), (50, 10), (100, 16), (340, 17)])
+def test_a_twentieth_is_held_out_and_more_of_few(tmp_path: Path, count: int, held_out: int) -> None:
+    for number in range(count):
+        Image.new("L", (4, 4), number % 256).save(tmp_path / f"{number}.png")
+    data = load_data(str(tmp_path))
+    assert len(data.held_out) == held_out
+    assert len(data.train) == max(1, count - held_out)
