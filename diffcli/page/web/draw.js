@@ -9,6 +9,8 @@ import { LabelChoice, find, short, showImage } from "./view.js";
 
 const SECONDS_PER_STEP = 0.35;
 const MOST_STEPS = 100;
+const FIRST_LABEL = 3;
+const OTHER_LABEL = 8;
 
 /** What each sampler does, in one sentence. @type {Record<string, string>} */
 const SAMPLER_TEXTS = {
@@ -46,8 +48,8 @@ export function mountDraw(engine, model, onDrawn) {
   steps.value = String(sampling.steps);
   guidance.value = String(sampling.guidance_scale);
   sampler.value = sampling.sampler;
-  label.value = 3;
-  other.value = 8;
+  label.value = FIRST_LABEL;
+  other.value = names.length > OTHER_LABEL ? OTHER_LABEL : 0;
   keepLabel("label", label);
   keepElement("seed", seed);
   keepElement("steps", steps);
