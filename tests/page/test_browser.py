@@ -120,10 +120,10 @@ def test_drawing(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#draw-step-value")).to_have_text("4 of 4", timeout=5000)
     page.select_option("#draw-compare", "label")
     wait_for_film(page, 4, "second")
-    assert page.locator("#draw-second h2").inner_text() == "three, guidance 2"
+    assert page.locator("#draw-second h2").inner_text() == "one, guidance 2"
     page.select_option("#draw-compare", "guidance")
     page.fill("#draw-other-guidance", "0")
-    expect(page.locator("#draw-second h2")).to_have_text("three, guidance 0")
+    expect(page.locator("#draw-second h2")).to_have_text("one, guidance 0")
     page.fill("#draw-steps", "9")
     wait_for_film(page, 9)
     for sampler in ("ddpm", "dpmpp", "dpmpp-sde", "consistency"):
