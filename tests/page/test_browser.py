@@ -123,7 +123,7 @@ def test_drawing(page: Page, tmp_path: Path) -> None:
     assert page.locator("#draw-second h2").inner_text() == "one, guidance 2"
     page.select_option("#draw-compare", "guidance")
     page.fill("#draw-other-guidance", "0")
-    expect(page.locator("#draw-second h2")).to_have_text("one, guidance 0")
+    expect(page.locator("#draw-second h2")).to_have_text("three, guidance 0")
     page.fill("#draw-steps", "9")
     wait_for_film(page, 9)
     for sampler in ("ddpm", "dpmpp", "dpmpp-sde", "consistency"):
