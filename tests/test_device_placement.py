@@ -18,17 +18,19 @@ from torch._subclasses.fake_tensor import (
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import Init, generate
-from diffcli.core.parameters import SamplingSettings
+from diffcli.core.parameters import AUGMENTATIONS, SamplingSettings
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
 from diffcli.evaluation import classifier
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, read_images
 from diffcli.training import run, trainer, validation
+from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.run import Run
 from diffcli.training.run_folder import Position, RunFolder
+from diffcli.training.status import LatestLoss
 from diffcli.training.trainer import Trainer
 from diffcli.training.validation import Validation
 from tests import tiny
@@ -115,6 +117,13 @@ def test_a_training_step(training: Trainer) -> None:
     assert all(tensor.device == CUDA for tensor in training.state().values())
 
 
+def test_augmentation(fake: FakeTensorMode) -> None:
+    images, drawn = torch.zeros(4, 1, 8, 8, device=CUDA), torch.rand(4, AUGMENTATIONS, device=CUDA)
+    augmented, code = augment(images, 0.5, drawn, drawn)
+    assert (augmented.device, augmented.shape) == (CUDA, images.shape)
+    assert (code.device, code.shape) == (CUDA, drawn.shape)
+
+
 def test_the_state_is_restored_from_the_cpu(training: Trainer) -> None:
     saved = {name: tensor.to("cpu") for name, tensor in training.state().items()}
     training.load_state(saved, 7)
@@ -130,7 +139,7 @@ def test_a_resumed_run_adds_its_losses_to_those_of_the_steps_that_follow(
     position = Position(3, 1.0, (0.5, 0.25), None)
     monkeypatch.setattr(run, "make_trainer", lambda *_: training)
     monkeypatch.setattr(RunFolder, "load_state", lambda *_: (tensors, position))
-    config = RunConfig(max_steps=50)
+    config = RunConfig(max_steps=50, architecture=tiny.config())
     resumed = Run.open(RunFolder(tmp_path), config, DataSet(data, data), CUDA, Distributed())
     resumed._losses.append(resumed.trainer.step(0.1))
     assert [loss.device for loss in resumed._losses] == [CUDA] * 3
@@ -189,7 +198,7 @@ def test_the_latest_loss_is_read_only_when_the_device_has_computed_it(
 
     events: list[Event] = []
     monkeypatch.setattr(torch, "Event", Event)
-    latest = run._LatestLoss()
+    latest = LatestLoss()
     for _ in range(3):
         latest.offer(torch.ones((), device=CUDA))
     assert latest.value is None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diffcli.data.folder import Unreadable
     from diffcli.training.config import RunConfig
     from diffcli.training.plan import Plan
-    from diffcli.training.run import Status
+    from diffcli.training.status import Status
 
 _SECONDS_BETWEEN_LINES = 10.0
 _MAX_LISTED = 5

@@ -21,9 +21,6 @@ _SUFFIXES = (".html", ".htm")
 
 def page(
     model: ModelOption = None,
-    title: Annotated[
-        str | None, option("Title of the page.", OUTPUT_PANEL, shown="names the model's data")
-    ] = None,
     output: Annotated[Path, option("HTML file to write.", OUTPUT_PANEL, "--output", "-o")] = Path(
         "page.html"
     ),
@@ -46,8 +43,7 @@ def page(
 
     source = find_model(model)
     description, denoiser = load_model(source)
-    title = title or f"A diffusion model of {Path(description.dataset).name}"
-    content = build_page(description, denoiser, title)
+    content = build_page(description, denoiser)
     path = output_path(output, force)
     write_atomically(path, content)
     if not quiet:

@@ -225,8 +225,8 @@ def carry_out(job: Job, manner: Manner) -> None:
             result = {"folder": str(folder.path), **run.summary()}
             if run.kept_step < run.trainer.steps_done and not quiet:
                 say(
-                    f"the loss on held-out pictures was lowest after step {run.kept_step:,}; the "
-                    "average of then is the model, since later steps only learned pictures by heart"
+                    f"the loss on held-out pictures was lowest after step {run.kept_step:,} of "
+                    f"{run.trainer.steps_done:,}; the average of then is the model"
                 )
             if result["copies"] is not None and not quiet:
                 warn_of_copies(result["copies"], run.held_out_compared)

@@ -29,13 +29,12 @@ _EXPORT = re.compile(r"^export (?=(async )?(class|const|function))", re.MULTILIN
 _WEB = files("diffcli.page") / "web"
 
 
-def build_page(description: ModelDescription, denoiser: Denoiser, title: str) -> bytes:
+def build_page(description: ModelDescription, denoiser: Denoiser) -> bytes:
     """The file, in UTF-8.
 
     Args:
         description: of the model.
         denoiser: the model.
-        title: of the page.
 
     Raises:
         UsageError: if the file would have more than 25 MB.
@@ -50,6 +49,8 @@ def build_page(description: ModelDescription, denoiser: Denoiser, title: str) ->
         )
     rounded = {name: _rounded(tensor) for name, tensor in tensors.items()}
     weights = b"".join(numbers for numbers, _ in rounded.values())
+    # Without the folder that pictures were in, which is nobody's business.
+    dataset = Path(description.dataset).name
     model = {
         "architecture": asdict(description.architecture),
         "alphas_cumprod": denoiser.schedule.alphas_cumprod.tolist(),
@@ -58,8 +59,7 @@ def build_page(description: ModelDescription, denoiser: Denoiser, title: str) ->
         "sampling": asdict(description.sampling),
         "is_distilled": description.is_distilled,
         "class_names": description.class_names,
-        # The folder that pictures were in is nobody's business.
-        "dataset": Path(description.dataset).name,
+        "dataset": dataset,
         "version": version("diffcli"),
         "tensors": [
             {"name": name, "count": tensors[name].numel(), "scale": scale}
@@ -73,7 +73,7 @@ def build_page(description: ModelDescription, denoiser: Denoiser, title: str) ->
     )
     page = Template(_read("page.html")).substitute(
         policy=policy,
-        title=html.escape(title),
+        title=html.escape(f"A diffusion model of {dataset}"),
         style=style,
         model=_as_json(model),
         worker=bundle("worker"),

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.run_folder import Metrics, Position, RunFolder
 from diffcli.training.setup import describe, make_trainer, resolved
+from diffcli.training.status import LatestLoss, Status
 from diffcli.training.validation import Validation
 
 _STEPS_BETWEEN_METRICS = 50
@@ -32,29 +33,9 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 _GRID_ROWS = 10
 _GRID_COLUMNS = 8
 _MOST_COMPARED = 500
-_SMOOTHING = 0.9
+_TRAINING_PER_PAUSE = 10
+_FIRST_PAUSES = 8
 _BEST = "best."
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a run is.
-
-    Args:
-        progress: the share of the run that is done, 0 .. 1.
-        seconds: spent on the run so far.
-        epoch: passes over the training images.
-        images_per_second: since the run was started or resumed.
-        loss: a moving average of the training loss, once known.
-        validation_loss: the last loss on held-out images, once known.
-    """
-
-    progress: float
-    seconds: float
-    epoch: int
-    images_per_second: float
-    loss: float | None
-    validation_loss: float | None
 
 
 class _Best(NamedTuple):
@@ -101,7 +82,7 @@ class Run:
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
         )
-        self._latest = _LatestLoss()
+        self._latest = LatestLoss()
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
@@ -193,7 +174,7 @@ class Run:
         """Train to the end of the budget, yielding twice a second where the run is.
 
         The state is saved every half minute.  Model and grid are saved at the end and after every
-        epoch; if epochs are short, only so often that drawing does not take most of the time.
+        epoch; if epochs are short, only so often that this takes little of the time.
 
         Args:
             interrupted: called after every step; if true, all is saved and the run ends.
@@ -236,10 +217,12 @@ class Run:
             self._losses.append(loss)
             self._latest.offer(loss)
             progress, stop = ask()
-            complete, pause = progress >= 1, self._pauses_after(epoch)
-            if complete or pause:
+            complete = progress >= 1
+            pause = self._affords_after(epoch, self._validation.count + self._drawn_evaluations)
+            check = complete or pause or self._affords_after(epoch, self._validation.count)
+            if check:
                 self._validate()
-            if complete or pause or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
+            if check or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
                 self._record()
             if complete or pause:
                 names = [f"samples-{self.epoch:04d}.png"] * pause + ["samples.png"] * complete
@@ -254,16 +237,34 @@ class Run:
         if progress < 1:
             self._save([])
 
-    def _pauses_after(self, epoch: int) -> bool:
-        """Whether ``epoch``, counted from 0, has just ended, and model and grid are to be saved.
+    @property
+    def _drawn_evaluations(self) -> int:
+        """How many evaluations of the network a grid of samples takes."""
+        settings = self._description.sampling
+        branches = 1 if settings.guidance_scale in (0, 1) else 2
+        return len(_grid_labels(self._averaged)) * settings.steps * branches
 
-        That is so for at most the square root of the number of steps.
+    def _affords_after(self, epoch: int, evaluations: int) -> bool:
+        """Whether ``epoch``, counted from 0, has just ended, and there is time for evaluations.
+
+        Except for the first ones, such pauses take a tenth of the time that training takes, whose
+        backward pass costs twice as much as an evaluation.  Their number is no more than the
+        square root of that of the steps.  It depends on these alone, and not on the clock.
+
+        Args:
+            epoch: the one before the last step.
+            evaluations: of the network for one image, in a pause.
         """
         if self.epoch == epoch:
             return False
         batch_size = self.trainer.config.recipe.batch_size
+
+        def affordable(steps: int) -> int:
+            by_cost = 3 * steps * batch_size // (_TRAINING_PER_PAUSE * evaluations)
+            return min(math.isqrt(steps), _FIRST_PAUSES + by_cost)
+
         began = -(-epoch * len(self.trainer.data) // batch_size)
-        return math.isqrt(self.trainer.steps_done) > math.isqrt(began)
+        return affordable(self.trainer.steps_done) > affordable(began)
 
     def _validate(self) -> None:
         """Measure the loss on held-out images, and remember the average if it is the best."""
@@ -391,42 +392,18 @@ class Run:
         )
 
 
-class _LatestLoss:
-    """A moving average of the losses that can be read without waiting for the device."""
-
-    def __init__(self) -> None:
-        self.value: float | None = None
-        self._pending: tuple[Tensor, torch.Event] | None = None
-
-    def offer(self, loss: Tensor) -> None:
-        """Take the loss of a step, now or when the device has computed it."""
-        if loss.device.type == "cpu":
-            self._take(loss.item())
-            return
-        if self._pending and self._pending[1].query():
-            self._take(self._pending[0].item())
-            self._pending = None
-        if self._pending is None:
-            copy = loss.to("cpu", non_blocking=True)
-            event = torch.Event(loss.device)
-            event.record()
-            self._pending = copy, event
-
-    def _take(self, loss: float) -> None:
-        if self.value is None or not math.isfinite(self.value):
-            self.value = loss
-        else:
-            self.value = _SMOOTHING * self.value + (1 - _SMOOTHING) * loss
-
-
 def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The best average as a part of the state."""
     return {_BEST + name: tensor for name, tensor in weights.items()}
 
 
+def _grid_labels(denoiser: Denoiser) -> Tensor:
+    classes = min(denoiser.network.config.num_classes, _GRID_ROWS)
+    return torch.arange(classes).repeat_interleave(_GRID_COLUMNS)
+
+
 def draw_samples(denoiser: Denoiser, settings: SamplingSettings) -> Tensor:
     """Pictures of each class, uint8 on the CPU, always from the same seeds, to be compared."""
-    classes = min(denoiser.network.config.num_classes, _GRID_ROWS)
-    labels = torch.arange(classes).repeat_interleave(_GRID_COLUMNS)
+    labels = _grid_labels(denoiser)
     *_, last = generate(denoiser, labels, range(len(labels)), settings)
     return to_pixels(last.x).cpu()

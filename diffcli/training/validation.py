@@ -22,6 +22,9 @@ class Validation:
         held_out: images that are not trained on.
         num_timesteps: T.
         device: where the model is.
+
+    Attributes:
+        count: how many evaluations of the network it takes.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class Validation:
         device: torch.device,
     ) -> None:
         # If there are few images, each is used several times, with different noise.
-        count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
+        self.count = count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
         generator = torch.Generator().manual_seed(derived_seed("validation"))
         order = torch.randperm(len(held_out), generator=generator)
         x0, labels = held_out.batch(order[torch.arange(count) % len(order)])

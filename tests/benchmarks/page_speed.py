@@ -61,7 +61,7 @@ def main() -> None:
         for name in parser.parse_args().models:
             description, denoiser = load_model(find_model(Path(name)))
             path = Path(folder, "page.html")
-            path.write_bytes(build_page(description, denoiser, name))
+            path.write_bytes(build_page(description, denoiser))
             page = browser.new_page()
             page.goto(path.as_uri())
             measure(page, name, description.sampling.steps)

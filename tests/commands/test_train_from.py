@@ -1,6 +1,7 @@
 """``diffcli train --from``: going on with a model on other pictures."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,18 @@ def test_the_plan_says_where_it_comes_from(diffcli: Command, work: Path) -> None
     assert config["origin"]["model"] == "first"
     assert config["recipe"]["name"] == "fine-tuning"
     assert config["architecture"]["num_classes"] == 2
+
+
+def test_few_pictures_are_augmented_unless_that_is_turned_off(diffcli: Command, work: Path) -> None:
+    # 60 steps of 8 are 37 passes over 13 pictures.
+    options = ("--from", "first", "--data", "others", "--batch-size", "8", "--max-steps", "60")
+    assert diffcli("train", *options, "--name", "few").code == 0
+    assert read_description(work / "runs" / "few" / MODEL).architecture.augmented
+    done = diffcli("train", *options, "--name", "plain", "--augmentation", "0", "--dry-run")
+    assert re.search(r"augmentation +0(\.0)? +flag", done.err)
+    # Such a model is distilled, and drawn from, as any other.
+    done = diffcli("distill", "few", "--data", "others", "--max-steps", "6", "--name", "fast")
+    assert done.code == 0, done.err
+    assert diffcli("sample", "--model", "fast", "-o", "fast.png").code == 0
+    done = diffcli("train", *options, "--augmentation", "1.5")
+    assert done.is_one_line_error(2, "--augmentation", "1.5")

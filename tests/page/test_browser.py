@@ -63,7 +63,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "digits.html"
-    path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step"))), "digits"))
+    path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step")))))
     return path
 
 
@@ -75,7 +75,7 @@ def tiny_page(path: Path, names: tuple[str, ...], steps: int = 4) -> Path:
     )
     schedule = NoiseSchedule.from_config(description.schedule)
     denoiser = Denoiser(tiny.network(architecture), schedule, "v_prediction")
-    path.write_bytes(build_page(description, denoiser, "a page"))
+    path.write_bytes(build_page(description, denoiser))
     return path
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_the_scripts_are_whole_and_each_is_there_once() -> None:
 
 
 def test_weights_are_there_to_15_bits() -> None:
-    page = build_page(tiny.description(), tiny.denoiser(), "a title")
+    page = build_page(tiny.description(), tiny.denoiser())
     found = parts(page)
     model = json.loads(found["model"])
     numbers = np.frombuffer(base64.b64decode(found["weights"]), dtype="<i2")
@@ -56,13 +57,15 @@ def test_weights_are_there_to_15_bits() -> None:
 def test_weights_that_are_all_zero() -> None:
     denoiser = tiny.denoiser()
     nn.init.zeros_(denoiser.network.head.weight)
-    tensors = json.loads(parts(build_page(tiny.description(), denoiser, ""))["model"])["tensors"]
+    tensors = json.loads(parts(build_page(tiny.description(), denoiser))["model"])["tensors"]
     assert [t["scale"] for t in tensors if t["name"] == "head.weight"] == [1.0]
 
 
 def test_only_its_own_scripts_and_styles_may_run() -> None:
-    page = build_page(tiny.description(), tiny.denoiser(), "<b>").decode()
-    assert "<title>&lt;b&gt;</title>" in page
+    description = replace(tiny.description(), dataset="secret/place/<b>")
+    page = build_page(description, tiny.denoiser()).decode()
+    assert "<title>A diffusion model of &lt;b&gt;</title>" in page
+    assert "secret" not in page
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy

@@ -139,7 +139,7 @@ def page_of(architecture: UNetConfig, schedule: ScheduleConfig) -> tuple[bytes, 
     denoiser = Denoiser(
         rounded(tiny.network(architecture)), NoiseSchedule.from_config(schedule), "v_prediction"
     )
-    return build_page(description, denoiser, "a title"), denoiser
+    return build_page(description, denoiser), denoiser
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def colour() -> tuple[bytes, Denoiser]:
 @pytest.fixture(scope="module")
 def mnist() -> tuple[bytes, Denoiser]:
     description, denoiser = load_model(find_model(Path("mnist")))
-    page = build_page(description, denoiser, "digits")
+    page = build_page(description, denoiser)
     rounded(denoiser.network)
     return page, denoiser
 
@@ -227,7 +227,7 @@ def test_starting_from_a_picture(colour: tuple[bytes, Denoiser]) -> None:
 def test_the_shipped_digits_of_a_seed(name: str) -> None:
     """As ``diffcli sample`` draws them, although the weights on the page have 16 bits."""
     description, denoiser = load_model(find_model(Path(name)))
-    page = build_page(description, denoiser, "digits")
+    page = build_page(description, denoiser)
     found, expected = drawn(page, denoiser, description.sampling)
     pixels = to_pixels(torch.tensor(found[-1]["x"]).view(1, 1, 28, 28))
     difference = pixels.int() - to_pixels(expected[-1].x).int()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.sources import DataSet
@@ -75,3 +76,15 @@ def reopen(path: Path) -> Run:
 def stop_after(steps: int) -> Callable[[], bool]:
     calls = iter(range(steps + 1))
     return lambda: next(calls) == steps
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """All that a run leaves; of the model, the weights, since its summary holds the time."""
+    found = {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".png", ".jsonl")
+    }
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        found[name] = tensor.numpy().tobytes()
+    return found

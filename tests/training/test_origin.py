@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffcli.core.parameters import AUGMENTATIONS
 from diffcli.core.unet import ConditionalUNet
 from diffcli.data.images import LabelledImages
 from diffcli.training.origin import adapted, adopt
@@ -71,3 +72,18 @@ def test_the_architecture_fits_the_data_and_keeps_its_widths() -> None:
     odd = LabelledImages(torch.zeros(1, 1, 9, 8, dtype=torch.uint8), torch.tensor([0]), ("a",))
     with pytest.raises(ValueError, match="8x9"):
         adapted(tiny.config(), odd)
+
+
+def test_a_network_that_can_be_told_of_augmentation_begins_as_one_that_cannot() -> None:
+    origin, x = network(), noisy()
+    told = tiny.network(replace(tiny.config(), augmented=True), seed=1)
+    torch.nn.init.zeros_(told.augmentation_embedding.weight)
+    adopt(told, NAMES, origin, NAMES)
+    labels, t = torch.tensor([0, 1, 2]), torch.tensor([3, 9, 15])
+    with_code = told(x, t, labels, torch.ones(3, AUGMENTATIONS))
+    assert torch.equal(with_code, answer(origin, x, [0, 1, 2]))
+    # What it then learned of augmentation is taken over.
+    torch.nn.init.ones_(told.augmentation_embedding.weight)
+    again = tiny.network(replace(tiny.config(), augmented=True), seed=2)
+    adopt(again, NAMES, told, NAMES)
+    assert again.augmentation_embedding.weight.eq(1).all()
