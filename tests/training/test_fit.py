@@ -83,7 +83,7 @@ def test_what_the_user_chose_and_the_classic_recipe_are_kept(
 
     monkeypatch.setattr(fit, "measure_speed", measure)
     data = tiny_digits(20)
-    expected = choose(MINUTE, 20, SLOW, detailed=True)
+    expected = choose(MINUTE, 20, SLOW)
     assert fitted(MINUTE, data, CPU, Distributed(), set()) == expected
     del expected["width"]
     assert fitted(MINUTE, data, CPU, Distributed(), {"width", "seed"}) == expected
@@ -108,14 +108,7 @@ class Two(Distributed):
 def test_two_processes_choose_alike_and_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "measure_speed", lambda _trial: FAST)
     got = fitted(MINUTE, tiny_digits(20), CPU, Two(), set())
-    assert got == choose(MINUTE, 20, 2 * SLOW, True) != choose(MINUTE, 20, SLOW, True)
-
-
-def test_pictures_with_details_get_a_wider_network() -> None:
-    plain, detailed = (choose(MINUTE, 60_000, SLOW, detailed) for detailed in (False, True))
-    assert (plain.pop("width"), detailed.pop("width")) == (32, 48)
-    assert plain == detailed
-    assert choose(replace(MINUTE, max_seconds=1e6), 60_000, SLOW, True)["width"] == 64
+    assert got == choose(MINUTE, 20, 2 * SLOW) != choose(MINUTE, 20, SLOW)
 
 
 def test_however_much_time_there_is_batches_stay_at_256() -> None:
