@@ -1,6 +1,7 @@
 """Shared by all tests: the environment, and ways to run the command."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ os.environ |= {"NO_COLOR": "1", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1
 # small as those of the tests gain nothing from a second thread, and on a busy machine, where
 # two wait for each other, they lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What a script starts in the background ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure of what is tested; and whether a change is good must not depend
 # on which examples were drawn.
