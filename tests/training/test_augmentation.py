@@ -1,21 +1,26 @@
 """Augmented training images, and a network that is told how they were augmented."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import AUGMENTATIONS
 from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
+from diffcli.training.objectives import Objective
 from diffcli.training.recipe import RECIPES
 from diffcli.training.setup import make_trainer
+from diffcli.training.trainer import Trainer
 from tests import tiny
 from tests.training.pictures import tiny_digits
 
 CPU = torch.device("cpu")
+TOLD = replace(tiny.config(), augmented=True)
 MIRRORED, SCALE, STRETCH, RIGHT, DOWN = range(AUGMENTATIONS)
 
 
@@ -94,3 +99,39 @@ def test_a_run_with_augmentation_trains_a_network_that_is_told() -> None:
     for _ in range(3):
         trainer.step(0.1)
     assert table.any()
+
+
+class Recording(Objective):
+    """Keeps the images and codes that it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[Tensor, Tensor | None]] = []
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        step: int,
+        x0: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        draw_noise: Callable[[], Tensor],
+        augmentation: Tensor | None = None,
+    ) -> Tensor:
+        self.given.append((x0, augmentation))
+        return super().__call__(denoiser, step, x0, t, labels, draw_noise, augmentation)
+
+
+def test_the_images_that_are_trained_on_are_those_that_the_codes_describe() -> None:
+    recipe = replace(RECIPES["fast"], batch_size=40, augmentation=0.3)
+    config = RunConfig(recipe=recipe, max_steps=3, architecture=TOLD)
+    objective = Recording()
+    denoiser = replace(tiny.description(), architecture=TOLD).build()
+    data = tiny_digits(30)
+    trainer = Trainer(denoiser, data, config, Distributed(), objective)
+    trainer.step(0.1)
+    ((x0, code),) = objective.given
+    assert code is not None
+    known, _ = data.batch(torch.arange(30))
+    plain = torch.tensor([bool((image == known).all(dim=(1, 2, 3)).any()) for image in x0])
+    assert torch.equal(plain, (code == 0).all(1))
+    assert 0 < plain.sum() < 40
