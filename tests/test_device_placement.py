@@ -16,9 +16,10 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
-from diffcli.core.parameters import AUGMENTATIONS, SamplingSettings
+from diffcli.core.inversion import invert
+from diffcli.core.parameters import AUGMENTATIONS, SamplingSettings, SeedsBetween
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
@@ -166,6 +167,20 @@ def test_drawing_never_waits_for_the_device(
     steps = list(generate(denoiser, torch.tensor([0, 2]), [1, 2], settings, start, 0.6))
     assert [step.x.device for step in steps] == [CUDA] * 4
     assert to_pixels(steps[-1].x).cpu().shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_interpolating(denoiser: Denoiser, fake: FakeTensorMode, inverted: bool) -> None:
+    move(denoiser, fake)
+    settings, labels = SamplingSettings("ddim", 4, 2.0), torch.tensor([[0, 2]] * 3)
+    seeds = [SeedsBetween(1, 2, share) for share in (0.0, 0.4, 1.0)]
+    noise = None
+    if inverted:
+        images = torch.zeros(3, 1, 8, 8)
+        noise = invert(denoiser, images, labels[:, 0], [1, 2, 3], settings)
+    mixture = Mixture(labels, torch.tensor([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]]))
+    steps = list(generate(denoiser, mixture, seeds, settings, noise=noise))
+    assert [step.x.device for step in steps] == [CUDA] * 4
 
 
 @pytest.fixture

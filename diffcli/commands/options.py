@@ -54,6 +54,12 @@ class Timesteps(tuple[int, ...]):
     __slots__ = ()
 
 
+class Seeds(tuple[int, ...]):
+    """One seed, or those at both ends of an interpolation."""
+
+    __slots__ = ()
+
+
 def parse_duration(text: str) -> float:
     """Seconds in ``90``, ``90s``, ``10m`` or ``1.5h``."""
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -86,6 +92,13 @@ def parse_timesteps(text: str) -> Timesteps:
     if not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
         raise typer.BadParameter(f"{text!r} is no timestep; write it like 150 or 0,50,150")
     return Timesteps(map(int, parts))
+
+
+def parse_seeds(text: str) -> Seeds:
+    """The seeds in ``5`` or ``5,9``."""
+    if not re.fullmatch(r" *-?[0-9]{1,20}( *, *[0-9]{1,20})? *", text):
+        raise typer.BadParameter(f"{text!r} is no seed; write it like 5, or 5,9 with --between")
+    return Seeds(map(int, text.split(",")))
 
 
 def parse_sheet(text: str) -> Sheet:

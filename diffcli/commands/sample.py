@@ -1,22 +1,16 @@
 """``diffcli sample``: draw pictures with a trained model."""
 
 import json
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.console import (
-    Interruption,
-    ProgressDisplay,
-    deferred_interruption,
-    preview,
-    say,
-)
+from diffcli.commands.console import deferred_interruption, say
+from diffcli.commands.drawing import Drawing, check_target, choose_layout
 from diffcli.commands.options import (
-    ANIMATED,
     OUTPUT_PANEL,
     SAMPLING_PANEL,
     DeviceOption,
@@ -27,11 +21,12 @@ from diffcli.commands.options import (
     ModelOption,
     QuietOption,
     SamplerOption,
+    Seeds,
     StepsOption,
     Target,
     option,
-    output_path,
     parse_interval,
+    parse_seeds,
     parse_sheet,
     parse_target,
 )
@@ -41,19 +36,18 @@ from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRe
 
 if TYPE_CHECKING:
     from diffcli.core.generate import Init
-    from diffcli.sampling.model import Model
-    from diffcli.sampling.outputs import Output
-    from diffcli.sampling.provenance import Layout, Provenance
+    from diffcli.core.parameters import SamplingSettings
+    from diffcli.sampling.model import Inversion, Model
 
 _LAYOUT_PANEL = "Layout"
-_MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
+_ROW, _FRAMES = 10, 31
 
 
 def sample(
     label: Annotated[
         list[str] | None,
         option(
-            "Labels: names, numbers, ranges (0-4,7) or all.",
+            "Labels: cat, 3, 0-4,7 or all; as a mixture: 3:0.7,8:0.3 or 3,-8.",
             None,
             "--label",
             "-l",
@@ -65,7 +59,17 @@ def sample(
         option("Pictures per label.", None, "--num", "-n", "--n", shown="8; strip, sheet: 1"),
     ] = None,
     seed: Annotated[
-        int | None, option("Seed of the first picture, then one more each.", shown="random")
+        Seeds | None,
+        option(
+            "Seed of the first picture, then one more each.",
+            shown="random",
+            parser=parse_seeds,
+            metavar="<int>",
+        ),
+    ] = None,
+    between: Annotated[
+        str | None,
+        option("Two labels, 3,8, to interpolate, with two --init or --seed 5,9.", shown=False),
     ] = None,
     picture: Annotated[
         Path | None, option("Picture to draw again; other options change it.", None, "--from")
@@ -82,20 +86,25 @@ def sample(
             SAMPLING_PANEL,
             shown="the model's",
             parser=parse_interval,
-            metavar="<first-last>",
+            metavar="<a-b>",
         ),
     ] = None,
     variance: Annotated[
         Variance | None,
         option(
-            "Variance of ddpm: beta or beta-tilde.",
+            "For ddpm: beta or beta-tilde.",
             SAMPLING_PANEL,
             shown="the model's",
             metavar="<name>",
         ),
     ] = None,
     init: Annotated[
-        Path | None, option("Picture to start from instead of noise.", SAMPLING_PANEL)
+        list[Path] | None,
+        option("Picture to start from instead of noise.", SAMPLING_PANEL, shown=False),
+    ] = None,
+    invert: Annotated[
+        str | None,
+        option("Label of the --init picture, to draw from its noise.", SAMPLING_PANEL, shown=False),
     ] = None,
     mask: Annotated[
         Path | None,
@@ -160,11 +169,11 @@ def sample(
     if strip and sheet:
         raise UsageError("--strip and --sheet are two layouts; choose one")
     target = parse_target(output, out_dir)
-    _check_target(target, bool(strip or sheet), as_json)
+    check_target(target, bool(strip or sheet), as_json)
 
     from diffcli.device import open_device
     from diffcli.files.locations import find_model
-    from diffcli.sampling.model import Model
+    from diffcli.sampling.model import Inversion, Model
     from diffcli.sampling.provenance import (
         ModelIdentity,
         Provenance,
@@ -186,6 +195,13 @@ def sample(
         )
     if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
         strip, sheet = before.layout == "strip", before.sheet
+    old = before.request if before else None
+    ends = _ends(between, label, old)
+    start = _start(drawer, init or [], invert, ends, mask, strength, old, picture)
+    inverted = start.labels if isinstance(start, Inversion) else None
+    base = old.settings if old else None
+    if inverted and (old is None or old.inverted is None):
+        base = drawer.inversion_settings()
     settings = drawer.settings(
         sampler,
         steps,
@@ -193,26 +209,35 @@ def sample(
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
-        before.request.settings if before else None,
+        base,
     )
-    old = before.request if before else None
-    if num is None:
-        num = old.per_label if old else 1 if strip or sheet else 8
-    if seed is None and old:
-        seed = old.seed
-    strength = _strength(init, mask, strength, old, picture)
-    request = drawer.request(
-        label or (old.labels if old else ["all"]), num, seed, settings, strength, mask is not None
+    if num is None and old:
+        num = old.per_label
+    elif num is None and ends:
+        num = _FRAMES if target.form == "animation" else _ROW
+    elif num is None:
+        num = 1 if strip or sheet else 8
+    request = _request(
+        drawer,
+        settings,
+        ends or label,
+        num,
+        seed,
+        bool(ends),
+        inverted,
+        _strength(start, strength, old),
+        mask is not None,
+        old,
     )
-    layout = _layout(target, request, bool(strip), sheet)
+    layout = choose_layout(target, request, bool(strip), sheet)
     for _, row in sheet.rows(request) if sheet else ():
         drawer.check(row.settings)
     names = tuple(drawer.class_names[number] for number in request.labels)
     provenance = Provenance(identity, names, request, layout, sheet)
-    start = drawer.init(init, mask) if init else None
     if not quiet:
         say(f"model: {path}")
-        say(f"seed: {request.seed}")
+        last = request.interpolation and request.interpolation.last_seed
+        say(f"seed: {request.seed}" + (f",{last}" if last not in (None, request.seed) else ""))
     with deferred_interruption() as interruption:
         drawing = Drawing(
             drawer,
@@ -231,158 +256,94 @@ def sample(
         raise typer.Exit(interruption.exit_code)
 
 
-def _strength(
-    init: Path | None,
+def _ends(
+    between: str | None, label: list[str] | None, old: SampleRequest | None
+) -> Sequence[str | int] | None:
+    """The two labels of an interpolation, if it is to be one."""
+    if between is None:
+        return old.labels if old and old.interpolation and not label else None
+    if label:
+        raise UsageError("--between names both labels; leave --label out")
+    return [between]
+
+
+def _start(
+    model: "Model",
+    pictures: list[Path],
+    invert: str | None,
+    ends: Sequence[str | int] | None,
     mask: Path | None,
     strength: float | None,
     old: SampleRequest | None,
     picture: Path | None,
-) -> float | None:
-    if init is None and old and old.strength is not None:
+) -> "Init | Inversion | None":
+    """The pictures that drawing starts from, if it does."""
+    if not pictures and old and (old.strength is not None or old.inverted):
         raise UsageError(f"{picture} was drawn from another picture; name that one with --init")
     if mask is None and old and old.masked:
         raise UsageError(f"{picture} was drawn with a mask; name that one with --mask")
-    for name, value in (("--mask", mask), ("--strength", strength)):
-        if init is None and value is not None:
+    noising = {"--mask": mask, "--strength": strength}
+    for name, value in {**noising, "--invert": invert}.items():
+        if not pictures and value is not None:
             raise UsageError(f"{name} needs a picture to start from; name it with --init")
-    if init is None or strength is not None:
+    if not pictures:
+        return None
+    found_under: Sequence[str | int] | None = ends
+    if ends is None:
+        found_under = old.inverted if invert is None and old else invert and [invert]
+    if len(pictures) != (2 if ends else 1):
+        raise UsageError(
+            f"{len(pictures)} --init pictures: --between takes two, all else starts from one"
+        )
+    if not found_under:
+        return model.init(pictures[0], mask)
+    for name, value in {**noising, **({"--invert": invert} if ends else {})}.items():
+        if value is not None:
+            raise UsageError(f"{name} is no part of drawing from the noise of pictures")
+    return model.invert(pictures, found_under)
+
+
+def _request(
+    model: "Model",
+    settings: "SamplingSettings",
+    labels: Sequence[str | int] | None,
+    num: int,
+    seed: Seeds | None,
+    interpolated: bool,
+    inverted: tuple[int, ...] | None,
+    strength: float | None,
+    masked: bool,
+    old: SampleRequest | None,
+) -> SampleRequest:
+    way = old.interpolation if old and interpolated else None
+    if seed is None and old:
+        seed = Seeds([old.seed, *([way.last_seed] if way else [])])
+    if labels and interpolated:
+        seeds = (seed[0], seed[-1]) if seed else None
+        place = (way.start, way.end) if way else (0.0, 1.0)
+        return model.request_between(labels, num, seeds, settings, inverted, place)
+    if seed and len(seed) > 1:
+        raise UsageError("two seeds are the ends of an interpolation, which needs --between")
+    first = seed[0] if seed else None
+    request = model.request(
+        labels or (old.labels if old else ["all"]),
+        num,
+        first,
+        settings,
+        strength,
+        masked,
+        inverted,
+    )
+    return replace(request, weights=old.weights) if old and not labels else request
+
+
+def _strength(
+    start: "Init | Inversion | None", strength: float | None, old: SampleRequest | None
+) -> float | None:
+    from diffcli.core.generate import Init
+
+    if not isinstance(start, Init) or strength is not None:
         return strength
     if old and old.strength is not None:
         return old.strength
-    return MASKED_STRENGTH if mask else DEFAULT_STRENGTH
-
-
-def _check_target(target: Target, still: bool, as_json: bool) -> None:
-    if still and target.form not in ("picture", "stdout"):
-        raise UsageError("--strip and --sheet make one PNG; change --output")
-    if as_json and target.form == "stdout":
-        raise UsageError("--json and -o - both write to stdout; choose one")
-
-
-def _layout(target: Target, request: SampleRequest, strip: bool, sheet: Sheet | None) -> "Layout":
-    layout: Layout = "grid"
-    if target.form in ("arrays", "files") or len(request) == 1:
-        layout = "picture"
-    if target.form == "animation":
-        layout = "animation"
-    elif strip:
-        layout = "strip"
-    elif sheet:
-        layout = "sheet"
-    most = _MAX_PICTURES[layout]
-    if len(request) > most:
-        raise UsageError(
-            f"{len(request):,} pictures are too many for one {layout}, which takes up to {most:,}; "
-            "write them to a folder with --out-dir, or to one .npz"
-        )
-    return layout
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Draws what a provenance says, and writes it.
-
-    Args:
-        model: to draw with.
-        provenance: what to draw.
-        init: the picture to start from, if there is one.
-        interruption: ends the drawing; what is finished is written.
-        metadata: whether pictures get the provenance as metadata.
-        force: whether existing files may be overwritten.
-        quiet: whether to print errors only.
-        as_json: whether stdout is for JSON.
-    """
-
-    model: "Model"
-    provenance: "Provenance"
-    init: "Init | None"
-    interruption: Interruption
-    metadata: bool
-    force: bool
-    quiet: bool
-    as_json: bool
-
-    def write(self, target: Target, show: bool | None) -> list[Path]:
-        """Draw and write; returns the paths."""
-        if target.form == "files":
-            return self._write_files(target)
-        if target.form == "arrays":
-            return self._write_arrays(target)
-        from diffcli.figures.drawing import draw_animation, draw_still
-        from diffcli.files.pictures import encode_png
-        from diffcli.files.writing import write_atomically
-
-        request, embedded = self.provenance.request, None
-        if self.metadata:
-            embedded = self.provenance.embedded()
-        picture = content = None
-        if target.form == "animation":
-            kind = ANIMATED[target.path.suffix.lower()]
-            content = draw_animation(
-                self.model, request, self.init, kind, embedded, self.interruption
-            )
-        else:
-            picture = draw_still(
-                self.model, self.provenance, self.init, self._draw, self.interruption
-            )
-            content = encode_png(picture, embedded) if picture else None
-        if content is None:
-            return []
-        paths = []
-        if target.form == "stdout":
-            sys.stdout.buffer.write(content)
-            sys.stdout.buffer.flush()
-        else:
-            path = output_path(target.path, self.force)
-            write_atomically(path, content)
-            paths = [self._report(path)]
-        if picture and (show or (show is None and sys.stderr.isatty() and not self.quiet)):
-            preview(picture)
-        return paths
-
-    def _write_arrays(self, target: Target) -> list[Path]:
-        from diffcli.sampling.outputs import PictureArray
-
-        shape = self.model.description.architecture.image_shape
-        array = PictureArray(self.provenance.request, shape)
-        self._draw(array)
-        if not array.count:
-            return []
-        path = output_path(target.path, self.force)
-        array.save(path)
-        return [self._report(path)]
-
-    def _write_files(self, target: Target) -> list[Path]:
-        from diffcli.sampling.outputs import PictureFiles
-
-        paths: list[Path] = []
-        files = PictureFiles(
-            self.provenance.request,
-            str(target.path),
-            self.model.class_names,
-            self.force,
-            self.provenance if self.metadata else None,
-            paths.append if target.folder else lambda path: paths.append(self._report(path)),
-        )
-        self._draw(files)
-        if files.renamed:
-            say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
-        if target.folder and paths:
-            self._report(target.folder)
-        return paths
-
-    def _report(self, path: Path) -> Path:
-        if not self.as_json:
-            print(path)
-        return path
-
-    def _draw(self, output: "Output") -> None:
-        """Draw all pictures of an output's request, or until an interruption."""
-        total = len(output.request)
-        several = total > self.model.batch_size(output.request.settings)
-        with ProgressDisplay(self.quiet or not several) as display:
-            for drawn in self.model.draw(output.request, self.init, self.interruption):
-                output.add(drawn.pixels)
-                display.show_stage("drawing", output.count, total)
-        if self.interruption():
-            say(f"interrupted: {output.count:,} of {total:,} pictures are finished")
+    return DEFAULT_STRENGTH if start.redrawn is None else MASKED_STRENGTH

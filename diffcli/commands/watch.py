@@ -52,6 +52,7 @@ def watch(
 
     from diffcli.device import open_device
     from diffcli.files.locations import find_model
+    from diffcli.sampling.labels import label_text
     from diffcli.sampling.model import Model
 
     path = find_model(model)
@@ -63,7 +64,8 @@ def watch(
     request = drawer.request([wanted], 1, seed, settings)
     if len(request) != 1:
         raise UsageError(f"--label {label!r} is more than one class; watch draws one picture")
-    say(f"model: {path}  class: {drawer.class_names[request.labels[0]]}  seed: {seed}")
+    names = [drawer.class_names[number] for number in request.labels]
+    say(f"model: {path}  class: {label_text(names, request.weights)}  seed: {seed}")
     schedule = drawer.denoiser.schedule
     console = Console(highlight=False)
     if not console.is_interactive:

@@ -29,6 +29,19 @@ class Estimate(NamedTuple):
     epsilon: Tensor
 
 
+class Mixture(NamedTuple):
+    """Several labels of each image at once, see ``Denoiser.forward``."""
+
+    labels: Tensor
+    """int64 ``(B, K)`` in ``0 .. num_classes``."""
+    weights: Tensor
+    """float32 ``(B, K)``; a negative one leads away from its label."""
+
+    def to(self, device: torch.device) -> "Mixture":
+        """The same on a device."""
+        return Mixture(self.labels.to(device), self.weights.to(device))
+
+
 class Denoiser(nn.Module):
     """Estimates the clean image and the noise from a network's prediction.
 
@@ -83,20 +96,26 @@ class Denoiser(nn.Module):
         prediction = self.network(x_t, t, labels, augmentation)
         return (prediction.float() - self.target(x0, t, epsilon)).square().mean(dim=(1, 2, 3))
 
-    def forward(self, x_t: Tensor, t: int, labels: Tensor, guidance_scale: float = 1.0) -> Estimate:
+    def forward(
+        self, x_t: Tensor, t: int, labels: Tensor | Mixture, guidance_scale: float = 1.0
+    ) -> Estimate:
         """Estimate the image and the noise in ``x_t``, with classifier-free guidance.
 
         The guided prediction is ``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022,
         eq. 6, whose ``w`` is ``scale - 1``): scale 1 is plain conditional, 0 unconditional.
-        Each of these costs one evaluation; any other scale evaluates both in one batch.
+        Each of these costs one evaluation; any other scale evaluates both in one batch.  Of a
+        mixture, ``cond - uncond`` is the weighted sum of those of its labels (Liu et al. 2022,
+        eq. 11 and 13), which costs an evaluation for each of them and one more.
 
         Args:
             x_t: noisy images ``(B, C, H, W)``.
             t: the timestep of all of them.
-            labels: ``(B,)`` in ``0 .. num_classes``.
+            labels: ``(B,)`` in ``0 .. num_classes``, or a mixture.
             guidance_scale: see above.
         """
         time = torch.full((1,), t, device=x_t.device)
+        if isinstance(labels, Mixture):
+            return self.estimate(x_t, t, self._mixed(x_t, time, labels, guidance_scale))
         no_label = torch.full_like(labels, self.network.no_label)
         if guidance_scale == 1:
             prediction = self.network(x_t, time, labels)
@@ -107,6 +126,16 @@ class Denoiser(nn.Module):
             conditional, unconditional = both.chunk(2)
             prediction = torch.lerp(unconditional, conditional, guidance_scale)
         return self.estimate(x_t, t, prediction)
+
+    def _mixed(self, x_t: Tensor, time: Tensor, mixture: Mixture, scale: float) -> Tensor:
+        unconditional = self.network(
+            x_t, time, torch.full_like(mixture.labels[:, 0], self.network.no_label)
+        )
+        prediction = unconditional
+        for labels, weights in zip(mixture.labels.T, mixture.weights.T, strict=True):
+            towards = self.network(x_t, time, labels) - unconditional
+            prediction = prediction + scale * weights.view(-1, 1, 1, 1) * towards
+        return prediction
 
     def estimate(self, x_t: Tensor, t: int | Tensor, prediction: Tensor) -> Estimate:
         """The image and the noise that follow from the network's prediction.
@@ -127,7 +156,9 @@ class Denoiser(nn.Module):
             (alpha * prediction - a * x_t) / determinant,
         )
 
-    def clipped(self, x_t: Tensor, t: int, labels: Tensor, guidance_scale: float = 1.0) -> Estimate:
+    def clipped(
+        self, x_t: Tensor, t: int, labels: Tensor | Mixture, guidance_scale: float = 1.0
+    ) -> Estimate:
         """The same with ``x0`` clipped to [-1, 1] and ``epsilon`` computed from the clipped ``x0``.
 
         Without the second part, the two would no longer add up to ``x_t``; at timesteps of

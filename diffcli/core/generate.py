@@ -6,35 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser, Estimate
-from diffcli.core.parameters import SamplingSettings
+from diffcli.core.denoiser import Denoiser, Estimate, Mixture
+from diffcli.core.noise import ImageNoise
+from diffcli.core.parameters import SamplingSettings, SeedsBetween
 from diffcli.core.samplers import SAMPLERS, Step
 from diffcli.core.schedule import step_plan
-
-
-class ImageNoise:
-    """Standard normal noise of which image ``i`` depends on ``seeds[i]`` alone.
-
-    Every image has its own generator, on the CPU, so that neither the size of the batch nor
-    the device changes its noise.
-
-    Args:
-        seeds: one per image.
-        shape: ``(C, H, W)`` of an image.
-        device: where the noise is needed.
-    """
-
-    def __init__(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._shape = tuple(shape)
-        self._device = device
-
-    def __call__(self) -> Tensor:
-        """The next noise of every image, float32 ``(B, C, H, W)``."""
-        noise = torch.stack(
-            [torch.randn(self._shape, generator=generator) for generator in self._generators]
-        )
-        return noise.to(self._device, non_blocking=True)
 
 
 class Init(NamedTuple):
@@ -49,11 +25,12 @@ class Init(NamedTuple):
 @torch.inference_mode()
 def generate(
     denoiser: Denoiser,
-    labels: Tensor,
-    seeds: Sequence[int],
+    labels: Tensor | Mixture,
+    seeds: Sequence[int | SeedsBetween],
     settings: SamplingSettings,
     init: Init | None = None,
     strength: float = 1.0,
+    noise: Tensor | None = None,
 ) -> Iterator[Step]:
     """Draw one batch of images, yielding after every step of the sampler.
 
@@ -61,8 +38,8 @@ def generate(
 
     Args:
         denoiser: a trained one, on the device to use.
-        labels: int64 ``(B,)``; ``network.no_label`` draws without a label.
-        seeds: one per image.
+        labels: int64 ``(B,)``, where ``network.no_label`` draws without a label, or a mixture.
+        seeds: one per image, see ``ImageNoise``.
         settings: the sampler and its parameters.
         init: images to start from (SDEdit, Meng et al. 2022).  Where they are not to be drawn
             anew, their pixels replace those of each estimate (Wang et al. 2023, eq. 13), so
@@ -70,6 +47,7 @@ def generate(
         strength: with ``init``, the share of the timesteps that they are noised by, in (0, 1];
             the higher, the less is left of what is drawn anew, and nothing at 1 with a part
             that is not.
+        noise: ``(B, C, H, W)`` to start from instead of that of the seeds.
 
     Raises:
         ValueError: if the number of steps is not in 1 .. T.
@@ -78,18 +56,18 @@ def generate(
     labels = labels.to(device)
     known = redrawn = None
     draw_noise = ImageNoise(seeds, denoiser.network.config.image_shape, device)
-    x = draw_noise()
+    x = draw_noise() if noise is None else noise.to(device)
     if init is None:
         plan = step_plan(schedule.num_timesteps, settings.steps, settings.spacing)
     else:
         start = max(1, round(strength * schedule.num_timesteps))
         plan = step_plan(start, min(settings.steps, start), settings.spacing)
         known = init.images.to(device)
-        noise, x = x, schedule.add_noise(known, plan[0][0], x)
+        pure, x = x, schedule.add_noise(known, plan[0][0], x)
         if init.redrawn is not None:
             redrawn = init.redrawn.to(device)
             if start == schedule.num_timesteps:
-                x = noise.where(redrawn, x)
+                x = pure.where(redrawn, x)
 
     def denoise(x: Tensor, t: int) -> Estimate:
         estimate = denoiser.clipped(x, t, labels, settings.guidance_at(t))

@@ -5,7 +5,7 @@ command line can show its help, and read and check parameters, without loading i
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 ScheduleName = Literal["linear", "scaled-linear", "cosine", "rectified-flow"]
 PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
@@ -214,6 +214,15 @@ class SamplingSettings:
             return self.guidance_scale
         first, last = self.guidance_interval
         return self.guidance_scale if first <= t <= last else 1.0
+
+
+class SeedsBetween(NamedTuple):
+    """A place on the way from the noise of one seed to that of another."""
+
+    first: int
+    last: int
+    share: float
+    """0 is the first, 1 the last."""
 
 
 def _check_choice(what: str, name: str, choices: object) -> None:

@@ -47,7 +47,7 @@ def draw_samples(
     for drawn in model.draw(request):
         parts.append(drawn.pixels)
         if on_progress:
-            on_progress(drawn.batch.indices.stop, count)
+            on_progress(drawn.indices.stop, count)
     return PictureArrays(torch.cat(parts), labels, torch.arange(seed, seed + count))
 
 

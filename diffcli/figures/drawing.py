@@ -7,12 +7,14 @@ from torch import Tensor
 
 from diffcli.core.generate import Init
 from diffcli.core.samplers import Step
-from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip
+from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip, there_and_back
 from diffcli.files.embedded import Embedded
-from diffcli.sampling.model import Model
+from diffcli.sampling.model import Inversion, Model
 from diffcli.sampling.outputs import Output, PictureArray
 from diffcli.sampling.provenance import Provenance
 from diffcli.sampling.request import SampleRequest
+
+_MAX_ROW = 12
 
 Draw = Callable[[Output], None]
 """Draws the pictures of an output's request into it, or some if it is interrupted."""
@@ -21,7 +23,7 @@ Draw = Callable[[Output], None]
 def draw_still(
     model: Model,
     provenance: Provenance,
-    init: Init | None,
+    init: Init | Inversion | None,
     draw: Draw,
     interrupted: Callable[[], bool],
 ) -> Image.Image | None:
@@ -43,8 +45,7 @@ def draw_still(
         return strip(steps) if steps else None
     if provenance.sheet is None:
         pixels = _draw_all(model, request, draw)
-        columns = grid_columns(len(request.labels), request.per_label)
-        return grid(pixels, columns) if len(pixels) else None
+        return grid(pixels, _columns(request)) if len(pixels) else None
     captions, rows = [], []
     for caption, row in provenance.sheet.rows(request):
         captions.append(caption)
@@ -57,19 +58,44 @@ def draw_still(
 def draw_animation(
     model: Model,
     request: SampleRequest,
-    init: Init | None,
+    init: Init | Inversion | None,
     kind: str,
     embedded: Embedded | None,
+    draw: Draw,
     interrupted: Callable[[], bool],
 ) -> bytes | None:
-    """The steps of a request as an animation, see ``grid.animation``; None if interrupted."""
+    """The steps of a request, or the pictures of an interpolation, as an animation.
+
+    Args:
+        model: to draw with.
+        request: what to draw.
+        init: the picture to start from, if there is one.
+        kind: see ``grid.animation``.
+        embedded: metadata.
+        draw: draws with this model and from this picture.
+        interrupted: called after every step; if true, drawing ends.
+
+    Returns:
+        The file; None if interrupted.
+    """
+    if request.interpolation:
+        pixels = _draw_all(model, request, draw)
+        return None if interrupted() else there_and_back(pixels, kind, embedded)
     steps = _trace(model, request, init, interrupted)
-    columns = grid_columns(len(request.labels), request.per_label)
-    return animation(steps, columns, kind, embedded) if steps else None
+    return animation(steps, _columns(request), kind, embedded) if steps else None
+
+
+def _columns(request: SampleRequest) -> int:
+    if request.interpolation:
+        return min(len(request), _MAX_ROW)
+    return grid_columns(request.rows, request.per_label)
 
 
 def _trace(
-    model: Model, request: SampleRequest, init: Init | None, interrupted: Callable[[], bool]
+    model: Model,
+    request: SampleRequest,
+    init: Init | Inversion | None,
+    interrupted: Callable[[], bool],
 ) -> list[Step] | None:
     steps = []
     for step in model.trace(request, init):

@@ -18,6 +18,7 @@ _MAX_STRIP_COLUMNS = 10
 _MAX_FRAMES = 60
 _ANIMATION_SECONDS = 2.5
 _LAST_FRAME_SECONDS = 1.5
+_FRAME_MILLISECONDS = 80
 _CAPTION_MARGIN = 4
 
 
@@ -109,6 +110,19 @@ def animation(
     durations = [round(1000 * _ANIMATION_SECONDS / len(frames))] * len(frames)
     durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
     return encode_animation(frames, durations, kind, embedded)
+
+
+def there_and_back(images: Tensor, kind: str, embedded: Embedded | None = None) -> bytes:
+    """Images one after another and back again, as an animation that repeats.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        kind: see ``animation``.
+        embedded: metadata.
+    """
+    frames = [to_pillow(tile(image[None], 1)) for image in images]
+    frames += frames[-2:0:-1]
+    return encode_animation(frames, [_FRAME_MILLISECONDS] * len(frames), kind, embedded)
 
 
 def _spread(steps: Sequence[Step], most: int) -> list[Step]:

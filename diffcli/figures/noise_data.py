@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import ImageNoise, Init, generate
+from diffcli.core.generate import Init, generate
+from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels

@@ -11,8 +11,8 @@ from diffcli.charts.colours import DIVERGING, MUTED, PAPER
 from diffcli.charts.heat import heat_map
 from diffcli.charts.scales import Scale
 from diffcli.charts.text import LARGE, SMALL, elided, line, paragraph, write
-from diffcli.core.generate import ImageNoise
 from diffcli.core.likelihood import Score
+from diffcli.core.noise import ImageNoise
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.files.pictures import to_pillow
 from diffcli.sampling.model import Model

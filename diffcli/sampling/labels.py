@@ -1,20 +1,38 @@
-"""Labels as people write them: names, numbers and ranges."""
+"""Labels as people write them: names, numbers, ranges and mixtures."""
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from diffcli.errors import UsageError
 
 
-def parse_labels(wanted: Sequence[str | int], class_names: Sequence[str]) -> list[int]:
+class Labels(NamedTuple):
+    """Class numbers, each drawn on its own, or all mixed with weights."""
+
+    numbers: tuple[int, ...]
+    weights: tuple[float, ...] | None = None
+
+
+def parse_labels(wanted: Sequence[str | int], class_names: Sequence[str]) -> Labels:
     """Class numbers for ``3``, ``0-4``, ``0-4,7``, ``cat`` or ``all``, in the given order.
 
     A text is a class name first; if no class has that name, it is a number.  An integer is
-    always a number.
+    always a number.  Labels with weights, ``3:0.7,8:0.3``, or with a minus sign for a weight of
+    -1, ``3,-8``, are a mixture.
 
     Raises:
-        UsageError: if the model has no such class; the message lists those it has.
+        UsageError: if the model has no such class, and the message lists those it has; or if
+            there are other labels besides a mixture.
     """
+    if any(isinstance(item, str) and _is_mixture(item, class_names) for item in wanted):
+        if len(wanted) > 1:
+            raise UsageError(
+                "labels with weights are one mixture; draw other labels in a command of their own"
+            )
+        parts = [_parse_weighted(part.strip(), class_names) for part in str(wanted[0]).split(",")]
+        numbers, weights = zip(*parts, strict=True)
+        return Labels(numbers, weights)
     labels: list[int] = []
     for item in wanted:
         if isinstance(item, int) or item in class_names:
@@ -22,7 +40,37 @@ def parse_labels(wanted: Sequence[str | int], class_names: Sequence[str]) -> lis
         else:
             for part in item.split(","):
                 labels += _parse(part.strip(), class_names)
-    return labels
+    return Labels(tuple(labels))
+
+
+def label_text(names: Sequence[str], weights: Sequence[float] | None) -> str:
+    """Labels for a person to read."""
+    clean = [" ".join(name.split()) for name in names]
+    if weights is not None:
+        clean = [f"{name}:{weight:g}" for name, weight in zip(clean, weights, strict=True)]
+    return ", ".join(clean)
+
+
+def _is_mixture(item: str, class_names: Sequence[str]) -> bool:
+    return item not in class_names and any(
+        part not in class_names and re.match(r"-|.*:", part)
+        for part in map(str.strip, item.split(","))
+    )
+
+
+def _parse_weighted(part: str, class_names: Sequence[str]) -> tuple[int, float]:
+    name, weight = part, 1.0
+    if name not in class_names and name.startswith("-"):
+        name, weight = name[1:], -1.0
+    if name not in class_names and ":" in name:
+        name, _, number = name.rpartition(":")
+        if not re.fullmatch(r"\d{1,4}(\.\d{1,9})?", number):
+            raise UsageError(f"{part!r} is no label with a weight; write it like 3:0.7")
+        weight *= float(number)
+    found = _parse(name, class_names)
+    if len(found) > 1:
+        raise UsageError(f"{part!r} is more than one class; in a mixture, give each its weight")
+    return found[0], weight
 
 
 def _parse(item: str | int, class_names: Sequence[str]) -> Sequence[int]:

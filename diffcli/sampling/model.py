@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
+from diffcli.core.inversion import invert
 from diffcli.core.likelihood import Score, score
+from diffcli.core.noise import interpolate_noise
 from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_model_range, to_pixels
@@ -25,11 +27,12 @@ from diffcli.sampling.labels import parse_labels
 from diffcli.sampling.request import (
     DEFAULT_STRENGTH,
     MASKED_STRENGTH,
-    Batch,
+    Interpolation,
     SampleRequest,
 )
 
 _STEPS_OF_OTHER_SAMPLERS = 16
+_STEPS_OF_INVERSION = 50
 _WHITE = 128
 _SCORED_AT_ONCE = 64
 
@@ -37,9 +40,19 @@ _SCORED_AT_ONCE = 64
 class Drawn(NamedTuple):
     """A batch of finished pictures."""
 
-    batch: Batch
+    indices: range
+    """Their numbers in the request."""
     pixels: Tensor
     """uint8 ``(B, C, H, W)`` on the CPU."""
+
+
+class Inversion(NamedTuple):
+    """Pictures whose noise drawing starts from."""
+
+    images: Tensor
+    """``(1, C, H, W)`` in [-1, 1], or of an interpolation ``(2, C, H, W)``."""
+    labels: tuple[int, ...]
+    """Under which the noise of each gives it."""
 
 
 class Model:
@@ -114,6 +127,10 @@ class Model:
         self.check(settings)
         return settings
 
+    def inversion_settings(self) -> SamplingSettings:
+        """How the noise of pictures is found, and drawn from unless something else is asked."""
+        return self.settings("ddim", min(_STEPS_OF_INVERSION, self.num_timesteps), 1.0)
+
     def check(self, settings: SamplingSettings) -> None:
         """Check that this model can be drawn from with these settings.
 
@@ -133,16 +150,45 @@ class Model:
         settings: SamplingSettings,
         strength: float | None = None,
         masked: bool = False,
+        inverted: tuple[int, ...] | None = None,
     ) -> SampleRequest:
         """A request for ``n`` pictures of each label, from a random seed if ``seed`` is None.
 
         Raises:
             UsageError: if the model has no such class, or a number is out of range.
         """
-        numbers = tuple(parse_labels(labels, self.class_names))
-        seed = secrets.randbelow(2**31) if seed is None else seed
+        numbers, weights = parse_labels(labels, self.class_names)
+        seed = _random_seed() if seed is None else seed
         try:
-            return SampleRequest(numbers, n, seed, settings, strength, masked)
+            return SampleRequest(
+                numbers, n, seed, settings, strength, masked, weights, inverted=inverted
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def request_between(
+        self,
+        labels: Sequence[str | int],
+        n: int,
+        seeds: tuple[int, int] | None,
+        settings: SamplingSettings,
+        inverted: tuple[int, ...] | None = None,
+        part: tuple[float, float] = (0.0, 1.0),
+    ) -> SampleRequest:
+        """A request for ``n`` pictures on the way from one label and seed to another.
+
+        Without seeds, a random one is that of all.  ``part`` is where they begin and end on it.
+
+        Raises:
+            UsageError: if these are not two classes of the model, or a number is out of range.
+        """
+        numbers, weights = parse_labels(labels, self.class_names)
+        if len(numbers) != 2 or weights:
+            raise UsageError("an interpolation is between two labels, like 3,8 or 3,3")
+        first, last = seeds or [_random_seed()] * 2
+        try:
+            way = Interpolation(last, *part)
+            return SampleRequest(numbers, n, first, settings, interpolation=way, inverted=inverted)
         except ValueError as error:
             raise UsageError(str(error)) from error
 
@@ -177,6 +223,34 @@ class Model:
             )
         return Init(images, redrawn)
 
+    def invert(
+        self,
+        pictures: Sequence[Path],
+        labels: Sequence[str | int],
+    ) -> Inversion:
+        """Pictures to draw again, or differently, from the noise that gives them.
+
+        Args:
+            pictures: files, fitted to the size and the colours of the model; one, or two to
+                interpolate between.
+            labels: one for each, under which their noise is found.
+
+        Raises:
+            DiffcliError: if a file cannot be read.
+            UsageError: if the model is distilled, or has no such classes.
+        """
+        if self.description.is_distilled:
+            raise UsageError(
+                f"{self.path} is distilled, and no longer draws along one way from noise to "
+                "picture; its teacher does",
+                "model",
+            )
+        numbers, weights = parse_labels(labels, self.class_names)
+        if weights or len(numbers) != len(pictures):
+            raise UsageError("the noise of a picture is found under one label")
+        images = torch.cat([self.init(picture).images for picture in pictures])
+        return Inversion(images, numbers)
+
     def batch_size(self, settings: SamplingSettings) -> int:
         """How many pictures to draw at once."""
         _, height, width = self.description.architecture.image_shape
@@ -187,34 +261,54 @@ class Model:
     def draw(
         self,
         request: SampleRequest,
-        init: Init | None = None,
+        init: Init | Inversion | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> Iterator[Drawn]:
         """Draw what is requested, a batch at a time.
 
         Args:
             request: labels, seeds and settings.
-            init: the picture to start from, if the request has a strength.
+            init: the picture to start from, if the request has a strength; or the pictures
+                whose noise to start from.
             interrupted: called after every step; if true, drawing ends, without the batch that
                 is not finished.
         """
-        for batch in request.batches(self.batch_size(request.settings)):
+        for indices in request.batches(self.batch_size(request.settings)):
             x = torch.empty(0)
-            for step in self._steps(batch, request, init):
+            for step in self._steps(indices, request, init):
                 x = step.x
                 if interrupted():
                     return
-            yield Drawn(batch, to_pixels(x).cpu())
+            yield Drawn(indices, to_pixels(x).cpu())
 
-    def trace(self, request: SampleRequest, init: Init | None = None) -> Iterator[Step]:
+    def trace(self, request: SampleRequest, init: Init | Inversion | None = None) -> Iterator[Step]:
         """Draw all pictures in one batch, yielding every step."""
-        for batch in request.batches(len(request)):
-            yield from self._steps(batch, request, init)
+        return self._steps(range(len(request)), request, init)
 
-    def _steps(self, batch: Batch, request: SampleRequest, init: Init | None) -> Iterator[Step]:
+    def _steps(
+        self, indices: range, request: SampleRequest, init: Init | Inversion | None
+    ) -> Iterator[Step]:
         strength = 1.0 if request.strength is None else request.strength
-        labels = torch.tensor(batch.labels)
-        return generate(self.denoiser, labels, batch.seeds, request.settings, init, strength)
+        numbers = torch.tensor([request.labels_of(index) for index in indices])
+        weights = torch.tensor([request.weights_of(index) for index in indices])
+        labels = Mixture(numbers, weights) if request.mixed else numbers[:, 0]
+        seeds = [request.seed_of(index) for index in indices]
+        noise = None
+        if isinstance(init, Inversion):
+            noise, init = self._noise_of(init, request, indices), None
+        return generate(self.denoiser, labels, seeds, request.settings, init, strength, noise)
+
+    def _noise_of(self, inversion: Inversion, request: SampleRequest, indices: range) -> Tensor:
+        labels = torch.tensor(inversion.labels)
+        if request.interpolation:
+            seeds = [request.seed, request.interpolation.last_seed]
+            first, last = invert(self.denoiser, inversion.images, labels, seeds, request.settings)
+            return torch.stack(
+                [interpolate_noise(first, last, request.share(index)) for index in indices]
+            )
+        seeds = [request.seed + index for index in indices]
+        images = inversion.images.expand(len(seeds), -1, -1, -1)
+        return invert(self.denoiser, images, labels.expand(len(seeds)), seeds, request.settings)
 
     def score(
         self,
@@ -257,19 +351,21 @@ class Model:
         sampler: SamplerName | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
-        init: Init | None = None,
+        init: Init | Inversion | None = None,
         strength: float | None = None,
     ) -> Tensor:
         """Draw pictures.
 
         Args:
-            labels: a class by name or number, several of them, a range ("0-4"), or "all".
+            labels: a class by name or number, several of them, a range ("0-4"), "all", or a
+                mixture ("3:0.7,8:0.3").
             n: pictures of each label.
             seed: of the first picture, the next one has ``seed + 1``; random if None.
             sampler: a name in ``samplers.SAMPLERS``; the model's own if None, like the rest.
             steps: number of steps.
             guidance_scale: 1 is plain conditional, 0 ignores the label.
-            init: a picture to start from, see ``init``.
+            init: a picture to start from, see ``init``; or the noise of one, see ``invert``,
+                whose default is the sampler ``ddim`` in 50 steps without guidance.
             strength: how much of it is changed, in (0, 1]; if None, 0.6, or with a mask 1.
 
         Returns:
@@ -279,12 +375,53 @@ class Model:
             UsageError: if the model has no such class, or an argument is out of range.
         """
         wanted = [labels] if isinstance(labels, str | int) else labels
-        settings = self.settings(sampler, steps, guidance_scale)
-        masked = init is not None and init.redrawn is not None
-        if init is not None and strength is None:
+        inverted = init.labels if isinstance(init, Inversion) else None
+        base = self.inversion_settings() if inverted else None
+        settings = self.settings(sampler, steps, guidance_scale, base=base)
+        masked = isinstance(init, Init) and init.redrawn is not None
+        if isinstance(init, Init) and strength is None:
             strength = MASKED_STRENGTH if masked else DEFAULT_STRENGTH
-        request = self.request(wanted, n, seed, settings, strength, masked)
+        request = self.request(wanted, n, seed, settings, strength, masked, inverted)
         return torch.cat([drawn.pixels for drawn in self.draw(request, init)])
+
+    def interpolate(
+        self,
+        labels: Sequence[str | int],
+        n: int = 10,
+        seeds: tuple[int, int] | None = None,
+        *,
+        sampler: SamplerName | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        init: Inversion | None = None,
+    ) -> Tensor:
+        """Draw pictures on the way from one label and noise to another.
+
+        Labels change as a mixture whose weights do, and noise on a sphere.
+
+        Args:
+            labels: the two.
+            n: how many pictures, both ends included.
+            seeds: of the noise at both ends; if None, a random one for all.
+            sampler: see ``sample``, like the next two.
+            steps: number of steps.
+            guidance_scale: see ``sample``.
+            init: the noise of two pictures instead, see ``invert``.
+
+        Returns:
+            uint8 ``(n, C, H, W)``.
+
+        Raises:
+            UsageError: if these are not two classes of the model, or an argument is out of range.
+        """
+        base = self.inversion_settings() if init else None
+        settings = self.settings(sampler, steps, guidance_scale, base=base)
+        request = self.request_between(labels, n, seeds, settings, init.labels if init else None)
+        return torch.cat([drawn.pixels for drawn in self.draw(request, init)])
+
+
+def _random_seed() -> int:
+    return secrets.randbelow(2**31)
 
 
 def load(model: str | Path | None = None, device: torch.device | str = "cpu") -> Model:

@@ -77,8 +77,9 @@ class PictureFiles(Output):
 
     def _take(self, picture: Tensor) -> None:
         index = self.count
-        label, seed = self.request.label(index), self.request.seed + index
-        wanted = Path(self._pattern.format(label=self._names[label], seed=seed, index=index))
+        label = "+".join(self._names[number] for number in self.request.labels_of(index))
+        seed = self.request.one(index).seed
+        wanted = Path(self._pattern.format(label=label, seed=seed, index=index))
         path = wanted if self._force else unused_path(wanted)
         self.renamed += path != wanted
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,11 +117,11 @@ class PictureArray(Output):
         return self._pixels[: self.count]
 
     def save(self, path: Path) -> None:
-        """Write the pictures taken so far, their labels and seeds as an ``npz``.
+        """Write the pictures taken so far, their labels and seeds as an ``npz``, unmixed ones.
 
         Raises:
             OSError: if the file cannot be written.
         """
-        labels = torch.tensor([self.request.label(index) for index in range(self.count)])
+        labels = torch.tensor([self.request.labels_of(index)[0] for index in range(self.count)])
         seeds = range(self.request.seed, self.request.seed + self.count)
         save_npz(path, self.pixels, labels, seeds)

@@ -14,6 +14,7 @@ from diffcli.files.checkpoint import ModelDescription, fingerprint
 from diffcli.files.documents import decode
 from diffcli.files.embedded import Embedded, read_document
 from diffcli.files.locations import usual_models
+from diffcli.sampling.labels import label_text
 from diffcli.sampling.request import SampleRequest, Sheet
 
 SCHEMA_VERSION = 1
@@ -79,8 +80,11 @@ class Provenance:
 
     def of_one(self, index: int) -> "Provenance":
         """The metadata of picture ``index`` alone."""
-        name = self.class_names[index // self.request.per_label]
-        return replace(self, class_names=(name,), request=self.request.one(index), layout="picture")
+        one, names = self.request.one(index), self.class_names
+        if one.labels != self.request.labels:
+            row = index // self.request.per_label
+            names = names[row : row + 1]
+        return replace(self, class_names=names, request=one, layout="picture")
 
     def embedded(self) -> Embedded:
         """The metadata in the form that picture files take."""
@@ -108,7 +112,9 @@ class Provenance:
             fields["Denoising strength"] = f"{request.strength:g}"
         if request.per_label > 1:
             fields["Per label"] = request.per_label
-        names = ", ".join(" ".join(name.split()) for name in self.class_names)
+        if way := request.interpolation:
+            fields["Interpolation"] = f"{way.start:g}-{way.end:g} to seed {way.last_seed}"
+        names = label_text(self.class_names, request.weights)
         return f"label {names}\n" + ", ".join(f"{key}: {value}" for key, value in fields.items())
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from diffcli.core.parameters import SamplingSettings
+from diffcli.core.parameters import SamplingSettings, SeedsBetween
 
 MAX_SEED = 2**32 - 1  # the CPU generator of torch uses no more bits
 MAX_PICTURES = 10**9
 MAX_SHEET_ROWS = 100
+MAX_WEIGHT = 100.0
 
 DEFAULT_STRENGTH = 0.6
 """How much a picture is changed if it is started from."""
@@ -19,19 +20,47 @@ Varied = Literal["guidance", "steps"]
 
 
 @dataclass(frozen=True)
+class Interpolation:
+    """Pictures on the way from one label and noise to another.
+
+    Args:
+        last_seed: of the noise at the end of the way; that at its beginning is the request's.
+        start: where the first picture is, from 0 to 1.
+        end: where the last one is, from ``start`` to 1.
+
+    Raises:
+        ValueError: if a field is out of range.
+    """
+
+    last_seed: int
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.last_seed <= MAX_SEED:
+            raise ValueError(f"seeds must be in 0 .. {MAX_SEED}, not {self.last_seed}")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(f"an interpolation is within 0 .. 1, not {self.start} .. {self.end}")
+
+
+@dataclass(frozen=True)
 class SampleRequest:
-    """A number of pictures for each of some labels.
+    """A number of pictures for each of some labels, of a mixture of labels, or between two.
 
     Picture ``i`` has the label ``labels[i // per_label]`` and the seed ``seed + i``; it does not
-    depend on the other pictures.
+    depend on the other pictures.  If labels are mixed, each picture has all of them.
 
     Args:
         labels: class numbers, in the order of drawing.
-        per_label: pictures of each label.
+        per_label: pictures of each label, or of the mixture.
         seed: of the first picture.
         settings: how they are drawn.
         strength: if they start from a picture, how much it is changed, in (0, 1]; else None.
         masked: whether a part of that picture stays as it is.
+        weights: of the labels in a mixture; None if there is none.
+        interpolation: if the pictures lie between those of two labels and seeds.
+        inverted: if they start from the noise of given pictures, the labels that it was found
+            under: one, or of an interpolation two.
 
     Raises:
         ValueError: if a field is out of range.
@@ -43,50 +72,96 @@ class SampleRequest:
     settings: SamplingSettings
     strength: float | None = None
     masked: bool = False
+    weights: tuple[float, ...] | None = None
+    interpolation: Interpolation | None = None
+    inverted: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.labels or min(self.labels) < 0:
             raise ValueError("there must be at least one label, and none below 0")
+        self._check_mixture()
+        if self.inverted is not None and (
+            len(self.inverted) != (2 if self.interpolation else 1) or min(self.inverted) < 0
+        ):
+            raise ValueError("noise is found under one label, or for an interpolation two")
+        if self.inverted is not None and self.settings.sampler != "ddim":
+            raise ValueError("noise of pictures is drawn from with the sampler ddim")
         if not 1 <= self.per_label <= MAX_PICTURES or len(self) > MAX_PICTURES:
             raise ValueError(
                 f"{len(self.labels)} labels x {self.per_label} pictures is not in 1 .. "
                 f"{MAX_PICTURES:,}"
             )
-        if not 0 <= self.seed <= MAX_SEED + 1 - len(self):
+        seeds = 1 if self.interpolation else len(self)
+        if not 0 <= self.seed <= MAX_SEED + 1 - seeds:
             raise ValueError(
-                f"seeds must be in 0 .. {MAX_SEED}; {len(self)} of them cannot start at {self.seed}"
+                f"seeds must be in 0 .. {MAX_SEED}; {seeds} of them cannot start at {self.seed}"
             )
         if self.strength is not None and not 0 < self.strength <= 1:
             raise ValueError(f"strength must be above 0 and at most 1, not {self.strength:g}")
 
-    def __len__(self) -> int:
-        return len(self.labels) * self.per_label
+    def _check_mixture(self) -> None:
+        if self.interpolation and (len(self.labels) != 2 or self.weights is not None):
+            raise ValueError("an interpolation is between two labels without weights")
+        if self.weights is not None and (
+            len(self.weights) != len(self.labels)
+            or not any(self.weights)
+            or max(map(abs, self.weights)) > MAX_WEIGHT
+        ):
+            raise ValueError(
+                f"a mixture has a weight for each label, at most {MAX_WEIGHT:g}, and not all are 0"
+            )
 
-    def label(self, index: int) -> int:
-        """The label of picture ``index``."""
-        return self.labels[index // self.per_label]
+    def __len__(self) -> int:
+        return self.rows * self.per_label
+
+    @property
+    def rows(self) -> int:
+        """How many labels, or mixtures of them, are drawn; an interpolation is one row."""
+        return 1 if self.weights or self.interpolation else len(self.labels)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a picture has several labels, or a weight."""
+        different = self.labels[0] != self.labels[-1]
+        return self.weights is not None or (self.interpolation is not None and different)
+
+    def labels_of(self, index: int) -> tuple[int, ...]:
+        """The labels of picture ``index``: one, or all that are mixed."""
+        row = index // self.per_label
+        return self.labels if self.mixed else self.labels[row : row + 1]
+
+    def weights_of(self, index: int) -> tuple[float, ...]:
+        """The weights of these labels."""
+        if self.weights is not None:
+            return self.weights
+        share = self.share(index)
+        return (1 - share, share) if self.mixed else (1.0,)
+
+    def share(self, index: int) -> float:
+        """Where picture ``index`` of an interpolation is, from 0 to 1."""
+        way = self.interpolation
+        if way is None:
+            return 0.0
+        return way.start + (way.end - way.start) * index / max(1, self.per_label - 1)
+
+    def seed_of(self, index: int) -> int | SeedsBetween:
+        """The seed of picture ``index``, or of an interpolation both and the place between."""
+        if self.interpolation is None:
+            return self.seed + index
+        return SeedsBetween(self.seed, self.interpolation.last_seed, self.share(index))
 
     def one(self, index: int) -> "SampleRequest":
         """The request for picture ``index`` alone."""
-        return replace(self, labels=(self.label(index),), per_label=1, seed=self.seed + index)
+        if self.interpolation:
+            share = self.share(index)
+            place = replace(self.interpolation, start=share, end=share)
+            return replace(self, per_label=1, interpolation=place)
+        return replace(self, labels=self.labels_of(index), per_label=1, seed=self.seed + index)
 
-    def batches(self, size: int) -> Iterator["Batch"]:
-        """The pictures in order, at most ``size`` at a time."""
+    def batches(self, size: int) -> Iterator[range]:
+        """The numbers of the pictures in order, at most ``size`` at a time."""
         for start in range(0, len(self), size):
-            indices = range(start, min(start + size, len(self)))
-            yield Batch(
-                indices,
-                [self.label(index) for index in indices],
-                [self.seed + index for index in indices],
-            )
-
-
-class Batch(NamedTuple):
-    """Consecutive pictures of a request."""
-
-    indices: range
-    labels: list[int]
-    seeds: list[int]
+            yield range(start, min(start + size, len(self)))
 
 
 @dataclass(frozen=True)

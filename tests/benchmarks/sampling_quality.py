@@ -23,7 +23,7 @@ from diffcli.charts.chart import Chart
 from diffcli.charts.colours import MUTED, SERIES
 from diffcli.charts.scales import Scale
 from diffcli.core.denoiser import Estimate
-from diffcli.core.generate import ImageNoise
+from diffcli.core.noise import ImageNoise
 from diffcli.core.samplers import SAMPLERS, Step, StepPlan
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.data.images import to_pixels

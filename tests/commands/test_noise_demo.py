@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from diffcli.charts.colours import FRAME, MARK
-from diffcli.core.generate import ImageNoise
+from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import ScheduleConfig, ScheduleName
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels

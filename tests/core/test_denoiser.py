@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.denoiser import PREDICTION_TYPES, Denoiser
+from diffcli.core.denoiser import PREDICTION_TYPES, Denoiser, Mixture
 from diffcli.core.parameters import PredictionType, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
@@ -146,6 +146,46 @@ def test_guidance_is_linear_in_the_scale(scale: float) -> None:
     guided = denoiser(x_t, 9, labels, scale)
     for got, one, zero in zip(guided, with_label, without, strict=True):
         assert torch.allclose(got, zero + scale * (one - zero), atol=1e-5)
+
+
+@kinds
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_a_mixture_of_one_label_is_that_label(kind: PredictionType, scale: float) -> None:
+    denoiser = tiny.denoiser(tiny.COSINE, kind)
+    x_t, labels = noisy()
+    mixture = Mixture(labels[:, None], torch.ones(3, 1))
+    for mixed, plain in zip(
+        denoiser(x_t, 9, mixture, scale), denoiser(x_t, 9, labels, scale), strict=True
+    ):
+        assert torch.allclose(mixed, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.9, 0.1), (1.0, -1.0), (0.0, 1.0)])
+def test_a_mixture_adds_what_its_labels_change(scale: float, weights: tuple[float, float]) -> None:
+    denoiser = tiny.denoiser()
+    x_t, _ = noisy()
+    mixture = Mixture(torch.tensor([[0, 2]] * 3), torch.tensor([weights] * 3))
+    none, first, last = (
+        denoiser(x_t, 9, torch.full((3,), label)) for label in (denoiser.network.no_label, 0, 2)
+    )
+    for mixed, without, a, b in zip(
+        denoiser(x_t, 9, mixture, scale), none, first, last, strict=True
+    ):
+        expected = without + scale * (weights[0] * (a - without) + weights[1] * (b - without))
+        assert torch.allclose(mixed, expected, atol=1e-5)
+
+
+def test_each_image_has_a_mixture_of_its_own() -> None:
+    denoiser = tiny.denoiser()
+    x_t, _ = noisy()
+    numbers = torch.tensor([[0, 1], [1, 2], [2, 0]])
+    weights = torch.tensor([[0.5, 0.5], [1.0, -1.0], [0.2, 0.7]])
+    together = denoiser(x_t, 9, Mixture(numbers, weights), 1.5).x0
+    for index in range(3):
+        part = slice(index, index + 1)
+        alone = denoiser(x_t[part], 9, Mixture(numbers[part], weights[part]), 1.5).x0
+        assert torch.allclose(together[part], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize(("scale", "cost"), [(1.0, [3]), (0.0, [3]), (2.0, [6])])

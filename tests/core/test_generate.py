@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.generate import ImageNoise, generate
+from diffcli.core.generate import generate
+from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import SAMPLERS, Step, consistency, ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import step_plan

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from diffcli.errors import UsageError
-from diffcli.sampling.labels import parse_labels
+from diffcli.sampling.labels import Labels, label_text, parse_labels
 
 DIGITS = tuple("0123456789")
 # Names that look like something else: numbers of other classes, ranges, lists, and "all".
@@ -31,11 +31,55 @@ ODD = ("2", "1", "0-1", "a, b", "all")
     ],
 )
 def test_labels(wanted: Sequence[str | int], names: Sequence[str], labels: list[int]) -> None:
-    assert parse_labels(wanted, names) == labels
+    assert parse_labels(wanted, names) == Labels(tuple(labels))
 
 
 @pytest.mark.parametrize(
-    "wanted", ["10", "4-2", "8-10", "cat", "", "3,", "-1", "1-", "٣", "1e0", "9" * 30, 10, -1]
+    ("wanted", "names", "numbers", "weights"),
+    [
+        ("3:0.5,8:0.5", DIGITS, (3, 8), (0.5, 0.5)),
+        ("3,-8", DIGITS, (3, 8), (1.0, -1.0)),
+        (" 3:2 , -8:0.25 , 5 ", DIGITS, (3, 8, 5), (2.0, -0.25, 1.0)),
+        ("-1", DIGITS, (1,), (-1.0,)),
+        ("cat:0.7,dog:0.3", ("cat", "dog"), (0, 1), (0.7, 0.3)),
+        # Names that look like weights and minus signs.
+        ("a:1,-b", ("a:1", "-b", "b"), (0, 1), None),
+        ("a:1:0.5,--b", ("a:1", "-b", "b"), (0, 1), (0.5, -1.0)),
+    ],
+)
+def test_mixtures(
+    wanted: str, names: Sequence[str], numbers: tuple[int, ...], weights: tuple[float, ...] | None
+) -> None:
+    assert parse_labels([wanted], names) == Labels(numbers, weights)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        (["3:x,8"], "'3:x' is no label with a weight; write it like 3:0.7"),
+        (["3:-1,8"], "no label with a weight"),
+        (["3:1e3"], "no label with a weight"),
+        (["0-4:0.5"], "more than one class"),
+        (["all:0.5"], "more than one class"),
+        (["10:0.5"], "'10' is no class of the model"),
+        (["-10"], "'10' is no class of the model"),
+        (["3:0.5,8:0.5", "4"], "one mixture"),
+        ([4, "3,-8"], "one mixture"),
+    ],
+)
+def test_other_mixtures_are_refused(wanted: Sequence[str | int], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        parse_labels(wanted, DIGITS)
+
+
+def test_labels_are_written_as_they_are_read() -> None:
+    assert label_text(["3", "8"], None) == "3, 8"
+    assert label_text(["3", "8"], (0.7, -1.0)) == "3:0.7, 8:-1"
+    assert label_text(["a\nb"], None) == "a b"
+
+
+@pytest.mark.parametrize(
+    "wanted", ["10", "4-2", "8-10", "cat", "", "3,", "-", "1-", "٣", "1e0", "9" * 30, 10, -1]
 )
 def test_others_are_refused_with_those_there_are(wanted: str | int) -> None:
     with pytest.raises(UsageError, match="no class of the model, which has 0, 1, 2"):

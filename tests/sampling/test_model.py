@@ -14,6 +14,7 @@ import diffcli
 from diffcli.core.parameters import SamplingSettings
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
+from diffcli.files.pictures import save_png, to_pillow
 from diffcli.sampling.model import Model
 from tests import tiny
 
@@ -59,6 +60,29 @@ def test_labels_are_names_numbers_ranges_or_several(model_file: Path) -> None:
     assert torch.equal(everything, model.sample(["zero", 'o"ne', "zwei ü"], n=1, seed=0))
     assert torch.equal(everything, model.sample("0-2", n=1, seed=0))
     assert torch.equal(everything, model.sample([0, "1", 2], n=1, seed=0))
+
+
+def test_pictures_between_two_begin_and_end_with_these(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    way = model.interpolate(["zero", "2"], n=5, seeds=(4, 9))
+    assert way.shape == (5, 1, 8, 8)
+    for index, label, seed in ((0, 0, 4), (4, 2, 9)):
+        (end,) = model.sample(label, n=1, seed=seed)
+        assert (way[index].int() - end.int()).abs().max() <= 1
+    assert not torch.equal(way[1], way[0])
+    assert not torch.equal(way[3], way[4])
+
+
+def test_the_noise_of_a_picture_draws_it_again(model_file: Path, tmp_path: Path) -> None:
+    model = diffcli.load(model_file)
+    (picture,) = model.sample(1, n=1, seed=3)
+    save_png(tmp_path / "one.png", to_pillow(picture))
+    noise = model.invert([tmp_path / "one.png"], [1])
+    same, other = (model.sample(label, n=2, seed=0, init=noise) for label in (1, 2))
+    change = (same.int() - picture.int()).square().float().mean() / 127.5**2
+    assert change < 1e-2
+    assert (other.int() - picture.int()).square().float().mean() / 127.5**2 > 2 * change
+    assert not torch.equal(other[0], other[1])
 
 
 def test_without_a_seed_pictures_differ(model_file: Path) -> None:

@@ -1,11 +1,15 @@
 """Requests and how they are divided into batches."""
 
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.core.parameters import SamplingSettings
-from diffcli.sampling.request import MAX_SEED, SampleRequest, Sheet
+from diffcli.core.parameters import SamplingSettings, SeedsBetween
+from diffcli.sampling.request import MAX_SEED, Interpolation, SampleRequest, Sheet
 
 SETTINGS = SamplingSettings()
 
@@ -21,13 +25,83 @@ def test_batches_have_every_picture_once_in_order(
 ) -> None:
     request = SampleRequest(tuple(labels), per_label, seed, SETTINGS)
     batches = list(request.batches(size))
-    assert all(len(batch.labels) <= size for batch in batches)
-    assert [i for batch in batches for i in batch.indices] == list(range(len(request)))
+    assert all(len(batch) <= size for batch in batches)
+    assert [i for batch in batches for i in batch] == list(range(len(request)))
     expected = [label for label in labels for _ in range(per_label)]
-    assert [label for batch in batches for label in batch.labels] == expected
-    assert [s for batch in batches for s in batch.seeds] == list(range(seed, seed + len(expected)))
+    assert len(request) == len(expected)
     for index in range(len(request)):
+        assert request.labels_of(index) == (expected[index],)
+        assert request.weights_of(index) == (1.0,)
+        assert request.seed_of(index) == seed + index
         assert request.one(index) == SampleRequest((expected[index],), 1, seed + index, SETTINGS)
+
+
+@given(
+    weights=st.lists(st.floats(-3, 3), min_size=1, max_size=4).filter(any),
+    per_label=st.integers(1, 7),
+)
+def test_every_picture_of_a_mixture_has_all_labels(weights: list[float], per_label: int) -> None:
+    labels = tuple(range(len(weights)))
+    request = SampleRequest(labels, per_label, 5, SETTINGS, weights=tuple(weights))
+    assert (len(request), request.rows, request.mixed) == (per_label, 1, True)
+    for index in range(per_label):
+        assert request.labels_of(index) == labels
+        assert request.weights_of(index) == tuple(weights)
+        assert request.one(index) == replace(request, per_label=1, seed=5 + index)
+
+
+@given(per_label=st.integers(1, 40), start=st.floats(0, 0.5), end=st.floats(0.5, 1))
+def test_an_interpolation_goes_evenly_from_one_end_to_the_other(
+    per_label: int, start: float, end: float
+) -> None:
+    way = Interpolation(9, start, end)
+    request = SampleRequest((3, 8), per_label, 5, SETTINGS, interpolation=way)
+    assert len(request) == per_label
+    shares = [request.share(index) for index in range(per_label)]
+    assert shares[0] == start
+    assert per_label == 1 or shares[-1] == pytest.approx(end)
+    steps = [after - before for before, after in pairwise(shares)]
+    assert all(step == pytest.approx((end - start) / (per_label - 1)) for step in steps)
+    for index, share in enumerate(shares):
+        assert request.labels_of(index) == (3, 8)
+        assert request.weights_of(index) == (1 - share, share)
+        assert request.seed_of(index) == SeedsBetween(5, 9, share)
+        alone = request.one(index)
+        assert len(alone) == 1
+        assert alone.seed_of(0) == request.seed_of(index)
+        assert alone.weights_of(0) == request.weights_of(index)
+
+
+def test_between_equal_labels_nothing_is_mixed() -> None:
+    request = SampleRequest((3, 3), 4, 5, SETTINGS, interpolation=Interpolation(9))
+    assert not request.mixed
+    assert [request.labels_of(index) for index in range(4)] == [(3,)] * 4
+    assert request.weights_of(2) == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"weights": (1.0,)}, "a weight for each label"),
+        ({"weights": (0.0, 0.0)}, "not all are 0"),
+        ({"weights": (101.0, 1.0)}, "at most 100"),
+        ({"weights": (0.5, 0.5), "interpolation": Interpolation(1)}, "without weights"),
+        ({"labels": (1, 2, 3), "interpolation": Interpolation(1)}, "between two labels"),
+        ({"inverted": (1,)}, "with the sampler ddim"),
+        ({"inverted": (1, 2)}, "under one label, or for an interpolation two"),
+        ({"inverted": (1,), "interpolation": Interpolation(1)}, "for an interpolation two"),
+        ({"inverted": (-1,)}, "under one label"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        replace(SampleRequest((1, 2), 1, 0, SETTINGS), **fields)
+
+
+@pytest.mark.parametrize("fields", [(-1,), (2**32,), (0, -0.1), (0, 0.5, 0.4), (0, 0.0, 1.1)])
+def test_an_interpolation_stays_in_its_range(fields: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"within 0|seeds must be in"):
+        Interpolation(*fields)
 
 
 def test_seeds_stay_among_the_numbers_that_json_keeps_exactly() -> None:

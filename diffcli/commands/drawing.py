@@ -1,0 +1,179 @@
+"""What ``diffcli sample`` writes: the layout of pictures, and the files they go to."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffcli.commands.console import Interruption, ProgressDisplay, preview, say
+from diffcli.commands.options import ANIMATED, Target, output_path
+from diffcli.errors import UsageError
+from diffcli.sampling.request import SampleRequest, Sheet
+
+if TYPE_CHECKING:
+    from diffcli.core.generate import Init
+    from diffcli.sampling.model import Inversion, Model
+    from diffcli.sampling.outputs import Output
+    from diffcli.sampling.provenance import Layout, Provenance
+
+_MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
+
+
+def check_target(target: Target, still: bool, as_json: bool) -> None:
+    """Check that a layout and the form of the output go together.
+
+    Args:
+        target: the output.
+        still: whether the layout is a strip or a sheet.
+        as_json: whether stdout is for JSON.
+
+    Raises:
+        UsageError: if they do not.
+    """
+    if still and target.form not in ("picture", "stdout"):
+        raise UsageError("--strip and --sheet make one PNG; change --output")
+    if as_json and target.form == "stdout":
+        raise UsageError("--json and -o - both write to stdout; choose one")
+
+
+def choose_layout(
+    target: Target, request: SampleRequest, strip: bool, sheet: Sheet | None
+) -> "Layout":
+    """How the pictures of a request are arranged.
+
+    Raises:
+        UsageError: if there are too many of them, or they have no class and the output needs one.
+    """
+    if (target.form == "arrays" or target.folder) and (request.mixed or request.interpolation):
+        raise UsageError(
+            "pictures of several labels have no class, as an .npz and --out-dir need; write a "
+            ".png, or one file each: -o 'mixed-{index}.png'"
+        )
+    if target.form == "files" and request.interpolation and "{index" not in str(target.path):
+        raise UsageError(f"{target.path} would be the name of several pictures; add {{index}}")
+    layout: Layout = "grid"
+    if target.form in ("arrays", "files") or len(request) == 1:
+        layout = "picture"
+    if target.form == "animation":
+        layout = "animation"
+    elif strip:
+        layout = "strip"
+    elif sheet:
+        layout = "sheet"
+    most = _MAX_PICTURES[layout]
+    if len(request) > most:
+        raise UsageError(
+            f"{len(request):,} pictures are too many for one {layout}, which takes up to {most:,}; "
+            "write them to a folder with --out-dir, or to one .npz"
+        )
+    return layout
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Draws what a provenance says, and writes it.
+
+    Args:
+        model: to draw with.
+        provenance: what to draw.
+        init: the picture or pictures to start from, if there are any.
+        interruption: ends the drawing; what is finished is written.
+        metadata: whether pictures get the provenance as metadata.
+        force: whether existing files may be overwritten.
+        quiet: whether to print errors only.
+        as_json: whether stdout is for JSON.
+    """
+
+    model: "Model"
+    provenance: "Provenance"
+    init: "Init | Inversion | None"
+    interruption: Interruption
+    metadata: bool
+    force: bool
+    quiet: bool
+    as_json: bool
+
+    def write(self, target: Target, show: bool | None) -> list[Path]:
+        """Draw and write; returns the paths."""
+        if target.form == "files":
+            return self._write_files(target)
+        if target.form == "arrays":
+            return self._write_arrays(target)
+        from diffcli.figures.drawing import draw_animation, draw_still
+        from diffcli.files.pictures import encode_png
+        from diffcli.files.writing import write_atomically
+
+        request, embedded = self.provenance.request, None
+        if self.metadata:
+            embedded = self.provenance.embedded()
+        picture = content = None
+        if target.form == "animation":
+            kind = ANIMATED[target.path.suffix.lower()]
+            content = draw_animation(
+                self.model, request, self.init, kind, embedded, self._draw, self.interruption
+            )
+        else:
+            picture = draw_still(
+                self.model, self.provenance, self.init, self._draw, self.interruption
+            )
+            content = encode_png(picture, embedded) if picture else None
+        if content is None:
+            return []
+        paths = []
+        if target.form == "stdout":
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            path = output_path(target.path, self.force)
+            write_atomically(path, content)
+            paths = [self._report(path)]
+        if picture and (show or (show is None and sys.stderr.isatty() and not self.quiet)):
+            preview(picture)
+        return paths
+
+    def _write_arrays(self, target: Target) -> list[Path]:
+        from diffcli.sampling.outputs import PictureArray
+
+        shape = self.model.description.architecture.image_shape
+        array = PictureArray(self.provenance.request, shape)
+        self._draw(array)
+        if not array.count:
+            return []
+        path = output_path(target.path, self.force)
+        array.save(path)
+        return [self._report(path)]
+
+    def _write_files(self, target: Target) -> list[Path]:
+        from diffcli.sampling.outputs import PictureFiles
+
+        paths: list[Path] = []
+        files = PictureFiles(
+            self.provenance.request,
+            str(target.path),
+            self.model.class_names,
+            self.force,
+            self.provenance if self.metadata else None,
+            paths.append if target.folder else lambda path: paths.append(self._report(path)),
+        )
+        self._draw(files)
+        if files.renamed:
+            say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
+        if target.folder and paths:
+            self._report(target.folder)
+        return paths
+
+    def _report(self, path: Path) -> Path:
+        if not self.as_json:
+            print(path)
+        return path
+
+    def _draw(self, output: "Output") -> None:
+        """Draw all pictures of an output's request, or until an interruption."""
+        total = len(output.request)
+        several = total > self.model.batch_size(output.request.settings)
+        with ProgressDisplay(self.quiet or not several) as display:
+            for drawn in self.model.draw(output.request, self.init, self.interruption):
+                output.add(drawn.pixels)
+                display.show_stage("drawing", output.count, total)
+        if self.interruption():
+            say(f"interrupted: {output.count:,} of {total:,} pictures are finished")
