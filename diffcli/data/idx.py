@@ -2,7 +2,9 @@
 
 import gzip
 import math
+import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -11,22 +13,32 @@ from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError
 
 _UINT8 = 8
+_MAX_BYTES = 4 << 30
 
 
-def parse_idx(content: bytes | bytearray) -> Tensor:
+def read_idx(file: BinaryIO) -> Tensor:
     """The uint8 array in an IDX file, of the shape in its header.
 
+    No more is read than the header says, since a few packed kilobytes can unpack to terabytes.
+
     Raises:
-        ValueError: if it is no IDX file of bytes, or its length is not what the header says.
+        ValueError: if it is no IDX file of bytes, has over 4 GiB, or is longer or shorter than its
+            header says.
     """
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UINT8:
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] != _UINT8:
         raise ValueError("it is no IDX file of bytes")
-    start = 4 + 4 * content[3]
-    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
-    if len(content) != start + math.prod(shape):
-        raise ValueError(f"its header says {shape} and its length is {len(content)} bytes")
-    # A copy, because the bytes may be read-only, and an empty array has no memory to view.
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].view(shape)
+    sizes = file.read(4 * start[3])
+    shape = [int.from_bytes(sizes[at : at + 4], "big") for at in range(0, 4 * start[3], 4)]
+    size = math.prod(shape)
+    if size > _MAX_BYTES:
+        raise ValueError(f"its header says {shape}, which is over {_MAX_BYTES >> 30} GiB")
+    content = file.read(size + 1)
+    if len(content) != size:
+        longer = "longer" if len(content) > size else "shorter"
+        raise ValueError(f"its header says {shape}, and it is {longer}")
+    # A copy, because bytes are read-only; one longer, because an empty array cannot be viewed.
+    return torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8)[:size].view(shape)
 
 
 def load_idx_pair(images_path: Path) -> LabelledImages:
@@ -57,8 +69,8 @@ def load_idx_pair(images_path: Path) -> LabelledImages:
 
 def _read(path: Path) -> Tensor:
     try:
-        content = path.read_bytes()
-        return parse_idx(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (ValueError, EOFError, OSError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return read_idx(cast("BinaryIO", file))
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DiffcliError(f"cannot read {path}: {reason}") from error

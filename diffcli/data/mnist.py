@@ -1,11 +1,12 @@
 """MNIST, which is part of the package."""
 
 import hashlib
+import io
 import lzma
 from importlib import resources
 from typing import Literal
 
-from diffcli.data.idx import parse_idx
+from diffcli.data.idx import read_idx
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError
 
@@ -26,11 +27,11 @@ def load_mnist(split: Split) -> LabelledImages:
     Raises:
         DiffcliError: if the packaged files are missing or damaged.
     """
-    images, labels = parse_idx(_unpack(f"{split}-images")), parse_idx(_unpack(f"{split}-labels"))
+    images, labels = (read_idx(_unpack(f"{split}-{part}")) for part in ("images", "labels"))
     return LabelledImages(images[:, None], labels.long(), tuple("0123456789"))
 
 
-def _unpack(name: str) -> bytes:
+def _unpack(name: str) -> io.BytesIO:
     packed = resources.files("diffcli.data").joinpath("mnist", f"{name}.idx.xz")
     try:
         content = lzma.decompress(packed.read_bytes())
@@ -40,4 +41,4 @@ def _unpack(name: str) -> bytes:
         ) from error
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != _MD5[name]:
         raise DiffcliError(f"the packaged MNIST file {name} is damaged; reinstall diffcli")
-    return content
+    return io.BytesIO(content)

@@ -1,6 +1,8 @@
 """IDX files, which come from strangers too."""
 
 import gzip
+import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.data.idx import load_idx_pair, parse_idx
+from diffcli.data.idx import load_idx_pair, read_idx
 from diffcli.errors import DiffcliError
 from tests.data.files import idx
 
@@ -17,7 +19,7 @@ from tests.data.files import idx
 def test_bytes_come_back_in_order(shape: tuple[int, ...]) -> None:
     count = int(torch.tensor(shape).prod())
     content = bytes(index % 251 for index in range(count))
-    parsed = parse_idx(idx(shape, content))
+    parsed = read_idx(BytesIO(idx(shape, content)))
     assert tuple(parsed.shape) == shape
     assert bytes(parsed.flatten().tolist()) == content
 
@@ -35,7 +37,7 @@ def test_bytes_come_back_in_order(shape: tuple[int, ...]) -> None:
 )
 def test_what_is_no_idx_file_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"IDX|header"):
-        parse_idx(content)
+        read_idx(BytesIO(content))
 
 
 def test_no_images_are_an_error_that_says_so(tmp_path: Path) -> None:
@@ -48,10 +50,26 @@ def test_no_images_are_an_error_that_says_so(tmp_path: Path) -> None:
 @given(st.binary(max_size=40))
 def test_no_bytes_do_worse_than_a_value_error(content: bytes) -> None:
     try:
-        parsed = parse_idx(content)
+        parsed = read_idx(BytesIO(content))
     except ValueError:
         return
     assert parsed.numel() + 4 + 4 * parsed.ndim == len(content)
+
+
+def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path) -> None:
+    bomb = idx((2, 2, 2), bytes(8) + bytes(50_000_000))
+    (tmp_path / "images.gz").write_bytes(gzip.compress(bomb))
+    tracemalloc.start()
+    with pytest.raises(DiffcliError, match=r"its header says \[2, 2, 2\], and it is longer"):
+        load_idx_pair(tmp_path / "images.gz")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10_000_000
+
+
+def test_a_header_of_terabytes_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ValueError, match="which is over 4 GiB"):
+        read_idx(BytesIO(idx((2**16, 2**16, 2**8), b"")))
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -204,7 +204,7 @@ def test_time_and_plane(page: Page, tmp_path: Path) -> None:
     page.click("#tab-plane")
     page.select_option("#plane-sampler", "ddpm")
     page.click("#plane-play")
-    expect(page.locator("#plane-t-value")).to_contain_text("0, ", timeout=40_000)
+    expect(page.locator("#plane-t-value")).to_contain_text("0, ", timeout=120_000)
     expect(page.locator("#plane-play")).to_have_text("Play")
     page.select_option("#plane-data", "own points")
     page.locator("#plane-field").click(position={"x": 300, "y": 120})
@@ -212,6 +212,30 @@ def test_time_and_plane(page: Page, tmp_path: Path) -> None:
     field = grey(page, "#plane-field")
     page.fill("#plane-t", "150")
     assert grey(page, "#plane-field") != field
+
+
+def test_own_points_by_keyboard_and_in_a_link(page: Page, digits: Path) -> None:
+    page.goto(f"{digits.as_uri()}#part=plane&points=own points")
+    page.focus("#plane-field")
+    empty = grey(page, "#plane-field")
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    moved = grey(page, "#plane-field")
+    assert moved != empty
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press(" ")
+    assert "own=0.20%2C0.10%3B0.20%2C-0.10" in page.url
+    page.keyboard.press("Delete")
+    assert page.url.endswith("own=0.20%2C0.10") or "own=0.20%2C0.10&" in page.url
+    with_one, link = grey(page, "#plane-field"), page.url
+    page.locator("#plane-field").blur()
+    without_cross = grey(page, "#plane-field")
+    assert without_cross != with_one
+    page.goto("about:blank")
+    page.goto(link.replace("own=", "own=x%3B9%2C9%3B<b>%3B"))
+    assert grey(page, "#plane-field") == without_cross
 
 
 def test_names_are_text_and_many_are_searched(page: Page, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 // @ts-check
 /** The part of the page that shows diffusion of points in a plane, where the best denoiser is known. */
 
-import { keepElement, writeAddress } from "./address.js";
+import { keep, keepElement, writeAddress } from "./address.js";
 import { SAMPLERS, SCHEDULES, Schedule, softmax } from "./diffusion.js";
 import { MersenneTwister, randn } from "./random.js";
 import { colour, find, sharp, short } from "./view.js";
@@ -13,17 +13,22 @@ const REACH = 2.2;
 const ARROWS = 19;
 const PARTICLES = 300;
 const STEPS_PER_FRAME = 3;
+const KEY_STEP = 0.1;
+const MOST_OWN = 500;
 
-/** Data sets, within [-1, 1]. @type {Record<string, () => Point[]>} */
+/** Data sets, within [-1, 1]. @type {Record<string, Point[]>} */
 const DATA_SETS = {
-  spiral: () => along(160, (u) => polar(0.1 + 0.9 * u, 4 * Math.PI * u)),
-  rings: () => [
+  spiral: along(160, (u) => polar(0.1 + 0.9 * u, 4 * Math.PI * u)),
+  rings: [
     ...along(100, (u) => polar(1, 2 * Math.PI * u)),
     ...along(50, (u) => polar(0.45, 2 * Math.PI * u)),
   ],
-  "four points": () => along(4, (u) => polar(0.9, 2 * Math.PI * u + Math.PI / 4)),
-  "own points": () => [],
+  "four points": along(4, (u) => polar(0.9, 2 * Math.PI * u + Math.PI / 4)),
 };
+const OWN = "own points";
+
+/** Where an arrow key moves the cross. @type {Record<string, Point>} */
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /**
  * The best estimate of x_0 for points that are all equally likely: the mean of the points,
@@ -52,12 +57,21 @@ export function mountPlane() {
   const t = find("plane-t", HTMLInputElement);
   const data = find("plane-data", HTMLSelectElement);
   const manner = find("plane-sampler", HTMLSelectElement);
-  data.append(...Object.keys(DATA_SETS).map((name) => new Option(name)));
+  data.append(...[...Object.keys(DATA_SETS), OWN].map((name) => new Option(name)));
   t.max = String(T - 1);
   t.value = String(T - 1);
   keepElement("points", data);
   keepElement("manner", manner);
-  let points = DATA_SETS[data.value]();
+  /** @type {Point[]} */
+  let own = [];
+  /** Where the keyboard adds a point. @type {Point} */
+  let cross = [0, 0];
+  keep("own", {
+    get: () => own.map((point) => point.map((value) => value.toFixed(2)).join(",")).join(";"),
+    set: (text) => {
+      own = readPoints(text);
+    },
+  });
   let twister = new MersenneTwister(0);
   /** @type {Point[]} */
   let particles = [];
@@ -65,6 +79,10 @@ export function mountPlane() {
   let trails = [];
   let frame = 0;
   restart();
+
+  function points() {
+    return data.value === OWN ? own : DATA_SETS[data.value];
+  }
 
   function restart() {
     stop();
@@ -81,7 +99,7 @@ export function mountPlane() {
     const sum = SAMPLERS[manner.value]({ schedule, t: from, s: to, before: 0, variance: "beta-tilde" });
     const noise = randn(twister, 2 * PARTICLES);
     particles = particles.map((particle, i) => {
-      const x0 = idealEstimate(schedule, points, from, particle);
+      const x0 = idealEstimate(schedule, points(), from, particle);
       /** @param {0 | 1} axis */
       const moved = (axis) =>
         sum.x * particle[axis] + sum.x0 * x0[axis] + sum.noise * noise[2 * i + axis];
@@ -108,7 +126,7 @@ export function mountPlane() {
 
   function play() {
     if (frame) return stop();
-    if (!points.length) return;
+    if (!points().length) return;
     if (t.value === "0") restart();
     find("plane-play", HTMLButtonElement).textContent = "Stop";
     frame = requestAnimationFrame(animate);
@@ -122,9 +140,9 @@ export function mountPlane() {
     const timestep = Number(t.value);
     find("plane-t-value", HTMLElement).textContent =
       `${timestep}, ᾱ = ${short(schedule.alphasCumprod[timestep])}`;
-    if (points.length) drawArrows(pen, place, timestep, scale);
+    if (points().length) drawArrows(pen, place, timestep, scale);
     pen.fillStyle = colour("second");
-    for (const point of points) dot(pen, place(point), 3);
+    for (const point of points()) dot(pen, place(point), 3);
     pen.strokeStyle = pen.fillStyle = colour("accent");
     pen.globalAlpha = 0.25;
     pen.lineWidth = 1;
@@ -136,6 +154,7 @@ export function mountPlane() {
     pen.globalAlpha = 0.9;
     for (const particle of particles) dot(pen, place(particle), 2);
     pen.globalAlpha = 1;
+    if (document.activeElement === canvas) drawCross(pen, place(cross));
   }
 
   /**
@@ -153,7 +172,7 @@ export function mountPlane() {
     for (let i = 0; i < ARROWS * ARROWS; i++) {
       const x = -REACH + gap * ((i % ARROWS) + 0.5);
       const y = -REACH + gap * (Math.floor(i / ARROWS) + 0.5);
-      const [a, b] = idealEstimate(schedule, points, timestep, [x, y]);
+      const [a, b] = idealEstimate(schedule, points(), timestep, [x, y]);
       const [dx, dy] = [(alpha * a - x) / sigma, (alpha * b - y) / sigma];
       const length = Math.hypot(dx, dy);
       const shown = (gap * 0.8 * Math.min(1, length)) / (length || 1);
@@ -162,7 +181,6 @@ export function mountPlane() {
   }
 
   data.addEventListener("input", () => {
-    points = DATA_SETS[data.value]();
     restart();
     refresh();
   });
@@ -184,11 +202,29 @@ export function mountPlane() {
     const scale = Math.min(box.width, box.height) / (2 * REACH);
     const x = (event.clientX - box.left - box.width / 2) / scale;
     const y = (box.height / 2 - (event.clientY - box.top)) / scale;
-    points = [...points, [x, y]];
-    data.value = "own points";
-    restart();
-    refresh();
+    own = [...points(), [x, y]];
+    chooseOwn();
   });
+  canvas.addEventListener("keydown", (event) => {
+    const move = MOVES[event.key];
+    if (move) {
+      /** @param {0 | 1} axis */
+      const moved = (axis) => Math.max(-REACH, Math.min(REACH, cross[axis] + KEY_STEP * move[axis]));
+      cross = [moved(0), moved(1)];
+      draw();
+    } else if (event.key === "Enter" || event.key === " ") {
+      own = [...points(), cross];
+      chooseOwn();
+    } else if (event.key === "Backspace" || event.key === "Delete") {
+      own = points().slice(0, -1);
+      chooseOwn();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+  canvas.addEventListener("focus", draw);
+  canvas.addEventListener("blur", draw);
   find("plane-play", HTMLButtonElement).addEventListener("click", () => {
     if (!particles.length) restart();
     play();
@@ -198,11 +234,32 @@ export function mountPlane() {
     draw();
   });
 
+  function chooseOwn() {
+    data.value = OWN;
+    restart();
+    refresh();
+  }
+
   function refresh() {
     writeAddress();
     draw();
   }
   return { refresh };
+}
+
+/**
+ * The points in an address, which is a stranger's data; without those that are none.
+ *
+ * @param {string} text
+ */
+function readPoints(text) {
+  /** @type {Point[]} */
+  const read = [];
+  for (const part of text.split(";").slice(0, MOST_OWN)) {
+    const match = /^(-?\d\.\d\d),(-?\d\.\d\d)$/.exec(part);
+    if (match) read.push([Number(match[1]), Number(match[2])]);
+  }
+  return read;
 }
 
 /**
@@ -231,6 +288,21 @@ function dot(pen, [x, y], radius) {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.fill();
+}
+
+/**
+ * @param {CanvasRenderingContext2D} pen
+ * @param {Point} place
+ */
+function drawCross(pen, [x, y]) {
+  pen.strokeStyle = colour("second");
+  pen.lineWidth = 2;
+  pen.beginPath();
+  pen.moveTo(x - 8, y);
+  pen.lineTo(x + 8, y);
+  pen.moveTo(x, y - 8);
+  pen.lineTo(x, y + 8);
+  pen.stroke();
 }
 
 /**
