@@ -12,6 +12,8 @@ from diffcli.errors import UsageError
 
 _PATTERN_FIELDS = ("label", "seed", "index")
 _LONGEST_NAME = 60
+# Devices of Windows, whatever follows after a dot.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def unused_path(path: Path) -> Path:
@@ -55,6 +57,8 @@ def file_names(class_names: Iterable[str]) -> list[str]:
     taken: set[str] = set()
     for class_name in class_names:
         name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
+        if _RESERVED.fullmatch(name):
+            name = f"_{name}"
         unique, number = name, 1
         while unique.casefold() in taken:
             number += 1

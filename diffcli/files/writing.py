@@ -4,10 +4,15 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 16}.tmp"
 """Names of temporary files, which stay behind if a process is killed while it writes."""
+
+
+# Windows replaces no file while another process reads it, which takes milliseconds.
+_REPLACE_DELAYS = (0.02, 0.05, 0.1, 0.2, 0.4) if os.name == "nt" else ()
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
@@ -39,12 +44,23 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
+        _replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     if durable:
         _sync_folder(target.parent)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    for delay in _REPLACE_DELAYS:
+        try:
+            temporary.replace(target)
+        except PermissionError:
+            time.sleep(delay)
+        else:
+            return
+    temporary.replace(target)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -49,6 +49,18 @@ def test_ordinary_names_stay_as_they_are() -> None:
     ]
 
 
+def test_devices_of_windows_are_no_file_names() -> None:
+    assert file_names(["con", "Aux", "nul.png", "com1", "_con", "console", "com10"]) == [
+        "_con",
+        "_Aux",
+        "_nul.png",
+        "_com1",
+        "_con_2",
+        "console",
+        "com10",
+    ]
+
+
 @pytest.mark.parametrize("pattern", ["{label}_{seed}.png", "{index:04}.png", "{{x}}{seed}.png"])
 def test_patterns_that_tell_pictures_apart_are_taken(pattern: str) -> None:
     check_pattern(pattern)

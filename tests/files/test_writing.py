@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from diffcli.files import writing
 from diffcli.files.writing import write_atomically
 
 
@@ -35,6 +36,32 @@ def test_what_cannot_be_replaced_stays_and_nothing_is_left_beside_it(tmp_path: P
     with pytest.raises(OSError):  # noqa: PT011 - the platforms differ in the rest
         write_atomically(tmp_path / "a.bin", b"content")
     assert [path.name for path in tmp_path.rglob("*")] == ["a.bin", "inside"]
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_file_that_is_read_on_windows_is_replaced_a_moment_later(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses with EACCES while another process has the file open."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    replace, tries = Path.replace, []
+
+    def refuse(temporary: Path, target: Path) -> Path:
+        tries.append(target)
+        if len(tries) <= failures:
+            raise PermissionError(13, "used by another process")
+        return replace(temporary, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(writing, "_REPLACE_DELAYS", (0.0, 0.0))
+    if failures > 2:
+        with pytest.raises(PermissionError):
+            write_atomically(path, b"new")
+    else:
+        write_atomically(path, b"new")
+    assert path.read_bytes() == (b"old" if failures > 2 else b"new")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 WRITER = """
