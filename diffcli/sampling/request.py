@@ -104,11 +104,12 @@ class SampleRequest:
             raise ValueError("an interpolation is between two labels without weights")
         if self.weights is not None and (
             len(self.weights) != len(self.labels)
-            or not any(self.weights)
+            or max(self.weights) <= 0
             or max(map(abs, self.weights)) > MAX_WEIGHT
         ):
             raise ValueError(
-                f"a mixture has a weight for each label, at most {MAX_WEIGHT:g}, and not all are 0"
+                "a mixture has a weight for each label, from "
+                f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, and one above 0"
             )
 
     def __len__(self) -> int:
