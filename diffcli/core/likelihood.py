@@ -9,12 +9,12 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 
 # Timesteps to compare labels at, so many at a time, and to estimate the bound at.
-_TIMESTEPS_PER_ROUND, _ROUNDS = 4, 16
+_TIMESTEPS_PER_ROUND, _ROUNDS = 2, 32
 _TIMESTEPS_OF_BOUND = 16
 
 # A label is given up if its bound is worse than the best one's by this many standard errors of
 # the difference, and by this many nats.
-_GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 8.0
+_GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 5.0
 
 # Most timesteps that compare labels are drawn around this log-SNR: there, the labels of the shipped
 # digits differ by 5 nats per unit of log-SNR, and above 2 and below -4 by less than 1.
