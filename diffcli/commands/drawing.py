@@ -12,9 +12,10 @@ from diffcli.sampling.request import SampleRequest, Sheet
 
 if TYPE_CHECKING:
     from diffcli.core.generate import Init
-    from diffcli.sampling.model import Inversion, Model
+    from diffcli.sampling.model import Model
     from diffcli.sampling.outputs import Output
     from diffcli.sampling.provenance import Layout, Provenance
+    from diffcli.sampling.start import Inversion
 
 _MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
 

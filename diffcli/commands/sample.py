@@ -37,7 +37,8 @@ from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRe
 if TYPE_CHECKING:
     from diffcli.core.generate import Init
     from diffcli.core.parameters import SamplingSettings
-    from diffcli.sampling.model import Inversion, Model
+    from diffcli.sampling.model import Model
+    from diffcli.sampling.start import Inversion
 
 _LAYOUT_PANEL = "Layout"
 _ROW, _FRAMES = 10, 31
@@ -173,13 +174,14 @@ def sample(
 
     from diffcli.device import open_device
     from diffcli.files.locations import find_model
-    from diffcli.sampling.model import Inversion, Model
+    from diffcli.sampling.model import Model
     from diffcli.sampling.provenance import (
         ModelIdentity,
         Provenance,
         find_recorded_model,
         read_provenance,
     )
+    from diffcli.sampling.start import Inversion
 
     before = read_provenance(picture) if picture else None
     if before and output is None and out_dir is None and before.layout == "animation":
@@ -199,9 +201,6 @@ def sample(
     ends = _ends(between, label, old)
     start = _start(drawer, init or [], invert, ends, mask, strength, old, picture)
     inverted = start.labels if isinstance(start, Inversion) else None
-    base = old.settings if old else None
-    if inverted and (old is None or old.inverted is None):
-        base = drawer.inversion_settings()
     settings = drawer.settings(
         sampler,
         steps,
@@ -209,7 +208,7 @@ def sample(
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
-        base,
+        _base(drawer, inverted, old),
     )
     if num is None and old:
         num = old.per_label
@@ -301,6 +300,15 @@ def _start(
         if value is not None:
             raise UsageError(f"{name} is no part of drawing from the noise of pictures")
     return model.invert(pictures, found_under)
+
+
+def _base(
+    model: "Model", inverted: tuple[int, ...] | None, old: SampleRequest | None
+) -> "SamplingSettings | None":
+    """The settings that options change, if not the model's own."""
+    if inverted and (old is None or old.inverted is None):
+        return model.inversion_settings()
+    return old.settings if old else None
 
 
 def _request(

@@ -9,10 +9,11 @@ from diffcli.core.generate import Init
 from diffcli.core.samplers import Step
 from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip, there_and_back
 from diffcli.files.embedded import Embedded
-from diffcli.sampling.model import Inversion, Model
+from diffcli.sampling.model import Model
 from diffcli.sampling.outputs import Output, PictureArray
 from diffcli.sampling.provenance import Provenance
 from diffcli.sampling.request import SampleRequest
+from diffcli.sampling.start import Inversion
 
 _MAX_ROW = 12
 

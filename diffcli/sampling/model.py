@@ -11,9 +11,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
-from diffcli.core.inversion import invert
 from diffcli.core.likelihood import Score, score
-from diffcli.core.noise import interpolate_noise
 from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_model_range, to_pixels
@@ -21,8 +19,6 @@ from diffcli.device import images_per_batch
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.files.locations import find_model
-from diffcli.files.pictures import fitted, from_pillow
-from diffcli.files.reading import open_picture
 from diffcli.sampling.labels import parse_labels
 from diffcli.sampling.request import (
     DEFAULT_STRENGTH,
@@ -30,11 +26,11 @@ from diffcli.sampling.request import (
     Interpolation,
     SampleRequest,
 )
+from diffcli.sampling.start import Inversion, read_init
 
 _STEPS_OF_OTHER_SAMPLERS = 16
 _STEPS_OF_INVERSION = 50
 _INVERTED_LESS = 4
-_WHITE = 128
 _SCORED_AT_ONCE = 64
 
 
@@ -45,15 +41,6 @@ class Drawn(NamedTuple):
     """Their numbers in the request."""
     pixels: Tensor
     """uint8 ``(B, C, H, W)`` on the CPU."""
-
-
-class Inversion(NamedTuple):
-    """Pictures whose noise drawing starts from."""
-
-    images: Tensor
-    """``(1, C, H, W)`` in [-1, 1], or of an interpolation ``(2, C, H, W)``."""
-    labels: tuple[int, ...]
-    """Under which the noise of each gives it."""
 
 
 class Model:
@@ -205,24 +192,7 @@ class Model:
             DiffcliError: if a file cannot be read.
             UsageError: if the mask has another size, or no white.
         """
-        channels, height, width = self.description.architecture.image_shape
-        original = open_picture(picture)
-        images = to_model_range(from_pillow(fitted(original, channels, height, width))[None])
-        if mask is None:
-            return Init(images)
-        drawn = open_picture(mask)
-        if drawn.size != original.size:
-            raise UsageError(
-                f"the mask {mask} has {drawn.width}x{drawn.height} pixels and {picture} has "
-                f"{original.width}x{original.height}; a mask has the size of its picture"
-            )
-        redrawn = from_pillow(fitted(drawn, 1, height, width))[None] >= _WHITE
-        if not redrawn.any():
-            raise UsageError(
-                f"the mask {mask} has no white, so nothing would be drawn; paint white what is "
-                "to be drawn anew"
-            )
-        return Init(images, redrawn)
+        return read_init(picture, mask, self.description.architecture.image_shape)
 
     def invert(
         self,
@@ -300,20 +270,8 @@ class Model:
         seeds = [request.seed_of(index) for index in indices]
         noise = None
         if isinstance(init, Inversion):
-            noise, init = self._noise_of(init, request, indices), None
+            noise, init = init.noise(self.denoiser, request, indices), None
         return generate(self.denoiser, labels, seeds, request.settings, init, strength, noise)
-
-    def _noise_of(self, inversion: Inversion, request: SampleRequest, indices: range) -> Tensor:
-        labels = torch.tensor(inversion.labels)
-        if request.interpolation:
-            seeds = [request.seed, request.interpolation.last_seed]
-            first, last = invert(self.denoiser, inversion.images, labels, seeds, request.settings)
-            return torch.stack(
-                [interpolate_noise(first, last, request.share(index)) for index in indices]
-            )
-        seeds = [request.seed + index for index in indices]
-        images = inversion.images.expand(len(seeds), -1, -1, -1)
-        return invert(self.denoiser, images, labels.expand(len(seeds)), seeds, request.settings)
 
     def score(
         self,

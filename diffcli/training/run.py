@@ -13,9 +13,6 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import generate
-from diffcli.core.parameters import SamplingSettings
-from diffcli.data.images import to_pixels
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError
 from diffcli.evaluation.neighbours import nearest_images, share_of_copies
@@ -23,6 +20,7 @@ from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.run_folder import Metrics, Position, RunFolder
+from diffcli.training.samples import COLUMNS, count_evaluations, draw_samples
 from diffcli.training.setup import describe, make_trainer, resolved
 from diffcli.training.status import LatestLoss, Status
 from diffcli.training.validation import Validation
@@ -30,8 +28,6 @@ from diffcli.training.validation import Validation
 _STEPS_BETWEEN_METRICS = 50
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_REPORTS = 0.5
-_GRID_ROWS = 10
-_GRID_COLUMNS = 8
 _MOST_COMPARED = 500
 _TRAINING_PER_PAUSE = 10
 _FIRST_PAUSES = 8
@@ -86,6 +82,7 @@ class Run:
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
+        self._grid_evaluations = count_evaluations(self._averaged, self._description.sampling)
         self._best: _Best | None = None
         self._copies: float | None = None
 
@@ -218,7 +215,7 @@ class Run:
             self._latest.offer(loss)
             progress, stop = ask()
             complete = progress >= 1
-            pause = self._affords_after(epoch, self._validation.count + self._drawn_evaluations)
+            pause = self._affords_after(epoch, self._validation.count + self._grid_evaluations)
             check = complete or pause or self._affords_after(epoch, self._validation.count)
             if check:
                 self._validate()
@@ -236,13 +233,6 @@ class Run:
                 last_report = time.monotonic()
         if progress < 1:
             self._save([])
-
-    @property
-    def _drawn_evaluations(self) -> int:
-        """How many evaluations of the network a grid of samples takes."""
-        settings = self._description.sampling
-        branches = 1 if settings.guidance_scale in (0, 1) else 2
-        return len(_grid_labels(self._averaged)) * settings.steps * branches
 
     def _affords_after(self, epoch: int, evaluations: int) -> bool:
         """Whether ``epoch``, counted from 0, has just ended, and there is time for evaluations.
@@ -349,7 +339,7 @@ class Run:
         description = replace(self._description, training=self.summary())
         self.folder.save_model(description, kept)
         if samples is not None:
-            picture = grid(samples, _GRID_COLUMNS)
+            picture = grid(samples, COLUMNS)
             for name in grids:
                 self.folder.save_grid(name, picture)
 
@@ -395,15 +385,3 @@ class Run:
 def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The best average as a part of the state."""
     return {_BEST + name: tensor for name, tensor in weights.items()}
-
-
-def _grid_labels(denoiser: Denoiser) -> Tensor:
-    classes = min(denoiser.network.config.num_classes, _GRID_ROWS)
-    return torch.arange(classes).repeat_interleave(_GRID_COLUMNS)
-
-
-def draw_samples(denoiser: Denoiser, settings: SamplingSettings) -> Tensor:
-    """Pictures of each class, uint8 on the CPU, always from the same seeds, to be compared."""
-    labels = _grid_labels(denoiser)
-    *_, last = generate(denoiser, labels, range(len(labels)), settings)
-    return to_pixels(last.x).cpu()
