@@ -141,6 +141,17 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path: Path) -> None
         load_npz(path)
 
 
+def test_a_large_array_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(
+        tmp_path / "a.npz", images=np.zeros((1000, 8, 8), np.uint8), labels=np.zeros(1000, int)
+    )
+    monkeypatch.setattr("diffcli.files.arrays._MAX_BYTES", 50_000)
+    with pytest.raises(DiffcliError, match="its array 'images' has 64,128 bytes"):
+        load_npz(tmp_path / "a.npz")
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     save_npz(tmp_path / "whole.npz", torch.randint(256, (9, 1, 8, 8)).byte(), torch.arange(9))
     whole = (tmp_path / "whole.npz").read_bytes()

@@ -38,6 +38,13 @@ def test_every_format_by_its_usual_ending(tmp_path: Path, suffix: str) -> None:
     assert all(abs(a - b) <= 6 for a, b in zip(middle, (200, 40, 90), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["PCX", "SGI", "DDS", "XBM"])
+def test_no_decoder_of_a_rare_format_sees_a_file(tmp_path: Path, kind: str) -> None:
+    Image.new("1" if kind == "XBM" else "L", (8, 8)).save(tmp_path / "a.png", kind)
+    with pytest.raises(DiffcliError, match="it is none of PNG, JPEG"):
+        open_picture(tmp_path / "a.png")
+
+
 def test_the_ending_does_not_matter(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")

@@ -61,6 +61,15 @@ def test_weights_that_are_all_zero() -> None:
     assert [t["scale"] for t in tensors if t["name"] == "head.weight"] == [1.0]
 
 
+def test_a_name_cannot_end_the_element_that_it_stands_in() -> None:
+    description = replace(tiny.description(), class_names=("</script><b>", "<!--", "c"))
+    page = build_page(description, tiny.denoiser()).decode()
+    assert "</script><b>" not in page
+    assert "<!--" not in page
+    names = json.loads(parts(page.encode())["model"])["class_names"]
+    assert names == ["</script><b>", "<!--", "c"]
+
+
 def test_only_its_own_scripts_and_styles_may_run() -> None:
     description = replace(tiny.description(), dataset="secret/place/<b>")
     page = build_page(description, tiny.denoiser()).decode()
