@@ -99,12 +99,13 @@ def test_names_of_folders_and_classes(place: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closed pipes are another error there")
-def test_a_closed_stdout_is_no_error_message(place: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_closed_stdout_is_no_error_message(place: Path, options: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "diffcli", "info", "m.safetensors"],
+            [sys.executable, "-m", "diffcli", "info", "m.safetensors", *options],
             cwd=place, stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     finally:
