@@ -101,12 +101,15 @@ def test_names_of_folders_and_classes(place: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="closed pipes are another error there")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_closed_stdout_is_no_error_message(place: Path, options: list[str]) -> None:
+    # Buffered, as stdout is by default: it fails when it is flushed, after the command.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "diffcli", "info", "m.safetensors", *options],
-            cwd=place, stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=place, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True,
+            check=False,
         )  # fmt: skip
     finally:
         os.close(writer)
