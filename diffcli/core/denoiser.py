@@ -105,7 +105,7 @@ class Denoiser(nn.Module):
         eq. 6, whose ``w`` is ``scale - 1``): scale 1 is plain conditional, 0 unconditional.
         Each of these costs one evaluation; any other scale evaluates both in one batch.  Of a
         mixture, ``cond - uncond`` is the weighted sum of those of its labels (Liu et al. 2022,
-        eq. 11 and 13), which costs an evaluation for each of them and one more.
+        Composable Diffusion), which costs an evaluation for each of them and one more.
 
         Args:
             x_t: noisy images ``(B, C, H, W)``.

@@ -47,7 +47,7 @@ def interpolate_noise(first: Tensor, last: Tensor, share: float) -> Tensor:
     """Noise on the way from one to another, on the sphere (Shoemake 1985).
 
     A straight line would pass through noise of less power, which no image is drawn from; this is
-    the interpolation of Song et al. 2021 (DDIM, eq. 67).
+    the interpolation of Song et al. 2021 (DDIM).
 
     Args:
         first: noise of one image, of any shape.

@@ -194,11 +194,7 @@ class Model:
         """
         return read_init(picture, mask, self.description.architecture.image_shape)
 
-    def invert(
-        self,
-        pictures: Sequence[Path],
-        labels: Sequence[str | int],
-    ) -> Inversion:
+    def invert(self, pictures: Sequence[Path], labels: Sequence[str | int]) -> Inversion:
         """Pictures to draw again, or differently, from the noise that gives them.
 
         Args:
