@@ -20,6 +20,7 @@ from diffcli.commands.page import page
 from diffcli.commands.sample import sample
 from diffcli.commands.score import score
 from diffcli.commands.train import train
+from diffcli.commands.tune import tune
 from diffcli.commands.watch import watch
 from diffcli.errors import DiffcliError
 
@@ -101,6 +102,7 @@ def diffcli(
 
 app.command()(train)
 app.command()(distill)
+app.command()(tune)
 app.command()(sample)
 app.command()(watch)
 app.command()(info)

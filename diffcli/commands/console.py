@@ -165,7 +165,7 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "augmentation": recipe.augmentation,
-        "sampling": _sampling(recipe.sampling),
+        "sampling": sampling_text(recipe.sampling),
         "seed": config.seed,
         "compile": config.compile,
         "epochs": config.epochs,
@@ -193,9 +193,17 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
         console.print(warning, style="yellow", soft_wrap=True)
 
 
-def _sampling(settings: "SamplingSettings") -> str:
-    guided = "" if settings.guidance_scale == 1 else f", guidance {settings.guidance_scale:g}"
-    return f"{settings.sampler}, {settings.steps} steps{guided}"
+def sampling_text(settings: "SamplingSettings") -> str:
+    """Settings in words: ``dpmpp-sde, 7 steps, guidance 1.5 at t = 171 to 213``."""
+    parts = [settings.sampler, f"{settings.steps} steps"]
+    if settings.spacing != 1:
+        parts.append(f"spacing {settings.spacing:g}")
+    if settings.guidance_scale != 1:
+        guided = f"guidance {settings.guidance_scale:g}"
+        if settings.guidance_interval:
+            guided += " at t = {} to {}".format(*settings.guidance_interval)
+        parts.append(guided)
+    return ", ".join(parts)
 
 
 class Interruption:

@@ -12,6 +12,7 @@ from diffcli.commands.options import (
     OUTPUT_PANEL,
     SAMPLING_PANEL,
     DeviceOption,
+    FeaturesOption,
     ForceOption,
     GuidanceOption,
     JsonOption,
@@ -80,9 +81,7 @@ def evaluate(
             shown="the model's, else mnist",
         ),
     ] = None,
-    features: Annotated[
-        str, option("Feature network: main, check (another one) or a file.", MODEL_PANEL)
-    ] = "main",
+    features: FeaturesOption = "main",
     cas: Annotated[
         bool, option("Also train a classifier on the pictures.", MODEL_PANEL, "--cas")
     ] = False,

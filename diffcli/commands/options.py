@@ -152,6 +152,9 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", MODEL_PANEL)]
+FeaturesOption = Annotated[
+    str, option("Feature network: main, check (another one) or a file.", MODEL_PANEL)
+]
 SamplerOption = Annotated[
     SamplerName | None,
     option(

@@ -22,6 +22,17 @@ class Init(NamedTuple):
     """bool ``(B or 1, 1, H, W)``, true where images are drawn anew; None is everywhere."""
 
 
+def count_evaluations(settings: SamplingSettings, num_timesteps: int) -> int:
+    """How often the network is evaluated for a picture of one label.
+
+    Args:
+        settings: how it is drawn.
+        num_timesteps: T.
+    """
+    plan = step_plan(num_timesteps, settings.steps, settings.spacing)
+    return sum(1 if settings.guidance_at(t) in (0, 1) else 2 for t, _ in plan)
+
+
 @torch.inference_mode()
 def generate(
     denoiser: Denoiser,

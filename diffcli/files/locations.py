@@ -22,6 +22,11 @@ def shipped_file(name: str) -> Path:
     return Path(__file__).parents[2] / "models" / name
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether a model is one of the package's."""
+    return path in [shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS]
+
+
 def find_model(wanted: Path | None = None) -> Path:
     """The path of a model.
 

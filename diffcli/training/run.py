@@ -20,7 +20,7 @@ from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.run_folder import Metrics, Position, RunFolder
-from diffcli.training.samples import COLUMNS, count_evaluations, draw_samples
+from diffcli.training.samples import COLUMNS, cost_of_samples, draw_samples
 from diffcli.training.setup import describe, make_trainer, resolved
 from diffcli.training.status import LatestLoss, Status
 from diffcli.training.validation import Validation
@@ -82,7 +82,7 @@ class Run:
         self._losses: list[Tensor] = []
         self._loss = math.nan
         self._quarters: tuple[float, ...] | None = None
-        self._grid_evaluations = count_evaluations(self._averaged, self._description.sampling)
+        self._grid_evaluations = cost_of_samples(self._averaged, self._description.sampling)
         self._best: _Best | None = None
         self._copies: float | None = None
 

@@ -261,6 +261,12 @@ class RunFolder:
         save_png(self.path / LOSS_FILE, loss_chart(seen, losses, checks))
 
 
+def run_of_model(path: Path) -> RunFolder | None:
+    """The run that a model file belongs to; None if it is just a file."""
+    is_run = path.name == MODEL_FILE and (path.parent / CONFIG_FILE).is_file()
+    return RunFolder(path.parent) if is_run else None
+
+
 def find_run(wanted: str | None) -> RunFolder:
     """The folder of a run.
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.core.generate import generate
+from diffcli.core.generate import count_evaluations, generate
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.images import to_pixels
 
@@ -19,10 +19,10 @@ def draw_samples(denoiser: Denoiser, settings: SamplingSettings) -> Tensor:
     return to_pixels(last.x).cpu()
 
 
-def count_evaluations(denoiser: Denoiser, settings: SamplingSettings) -> int:
+def cost_of_samples(denoiser: Denoiser, settings: SamplingSettings) -> int:
     """How many evaluations of the network, of one image each, these pictures take."""
-    branches = 1 if settings.guidance_scale in (0, 1) else 2
-    return len(_labels(denoiser)) * settings.steps * branches
+    each = count_evaluations(settings, denoiser.schedule.num_timesteps)
+    return len(_labels(denoiser)) * each
 
 
 def _labels(denoiser: Denoiser) -> Tensor:

@@ -1,0 +1,160 @@
+"""``diffcli tune``: choose how a model draws by default."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffcli.commands.console import ProgressDisplay, sampling_text, say
+from diffcli.commands.options import (
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    DeviceOption,
+    FeaturesOption,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    check_output,
+    option,
+    output_path,
+    parse_duration,
+)
+from diffcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffcli.evaluation.tuning import Trial, Tuning
+    from diffcli.sampling.model import Model
+
+_DEFAULT_SECONDS = 60.0
+
+
+def tune(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Model: file, run folder, name of a run, or mnist.",
+            show_default="newest run, else digits",
+        ),
+    ] = None,
+    evaluations: Annotated[
+        int | None,
+        option(
+            "Most evaluations of the network per picture.",
+            shown="the model's",
+            min=1,
+            metavar="<int>",
+        ),
+    ] = None,
+    max_time: Annotated[
+        float | None,
+        option(
+            "Time to search for: 90s, 10m, 1.5h.",
+            shown="1m",
+            parser=parse_duration,
+            metavar="<duration>",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        option("Data set to compare with: a name or a folder.", MODEL_PANEL, shown="the model's"),
+    ] = None,
+    features: FeaturesOption = "main",
+    device: DeviceOption = "auto",
+    output: Annotated[
+        Path | None,
+        option("Model file to write.", OUTPUT_PANEL, "--output", "-o", shown="the model itself"),
+    ] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for the sampler, steps and guidance with which a model draws best by default.
+
+    Pictures are compared with the training images (Frechet distance). The weights stay the same.
+    """
+    if output:
+        check_output(output, (".safetensors",))
+
+    from diffcli.device import open_device
+    from diffcli.files.checkpoint import save_model
+    from diffcli.files.locations import find_model, is_shipped
+    from diffcli.sampling.model import Model
+    from diffcli.training.run_folder import run_of_model
+
+    path = find_model(model)
+    drawer = Model.load(path, open_device(device))
+    if drawer.description.is_distilled:
+        raise UsageError(f"{path} is distilled, and draws in the steps that it was made for")
+    if not output and is_shipped(path):
+        raise UsageError(f"{path} belongs to the program; name a file to write with --output")
+    run = None if output else run_of_model(path)
+    with run.locked() if run else nullcontext():
+        found = _tuned(drawer, evaluations, max_time or _DEFAULT_SECONDS, data, features, quiet)
+        target = path
+        if found.after.settings != drawer.description.sampling:
+            target = output_path(output, force) if output else path
+            description = replace(drawer.description, sampling=found.after.settings)
+            if run:  # which, if it goes on, saves its model with the settings in its configuration
+                config = run.config()
+                recipe = replace(config.recipe, sampling=description.sampling)
+                run.save_config(replace(config, recipe=recipe))
+            save_model(target, description, drawer.denoiser.network.state_dict())
+        elif not quiet:
+            say("nothing better was found; the model stays as it is")
+    if as_json:
+        print(json.dumps({"model": str(target), **_document(found)}))
+    else:
+        print(target)
+
+
+def _tuned(
+    drawer: "Model",
+    evaluations: int | None,
+    seconds: float,
+    data: str | None,
+    features: str,
+    quiet: bool,
+) -> "Tuning":
+    from diffcli.core.generate import count_evaluations
+    from diffcli.data.sources import load_data
+    from diffcli.evaluation.provide import find_features
+    from diffcli.evaluation.tuning import DrawnDistance
+    from diffcli.evaluation.tuning import tune as search
+
+    description = drawer.description
+    start, num_timesteps = description.sampling, drawer.num_timesteps
+    dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
+    with ProgressDisplay(quiet) as display:
+        _, network = find_features(
+            features,
+            dataset.train,
+            dataset.held_out,
+            drawer.denoiser.schedule.device,
+            display.stage("training a feature network"),
+        )
+        distance = DrawnDistance(
+            drawer, dataset.train, network, display.stage("reading training images")
+        )
+
+        def show(share: float, trial: "Trial") -> None:
+            display.show(share, f"{sampling_text(trial.settings)}: {trial.distance:.4f}")
+
+        most = evaluations or count_evaluations(start, num_timesteps)
+        found = search(distance, start, num_timesteps, most, seconds, show)
+    if not quiet:
+        say(f"{found.trials} settings tried; of {found.pictures:,} new pictures:")
+        for when, judged in (("before", found.before), ("after", found.after)):
+            say(f"  {when:6}  {judged.distance:.4f}  {sampling_text(judged.settings)}")
+    return found
+
+
+def _document(found: "Tuning") -> dict[str, object]:
+    return {
+        "trials": found.trials,
+        "pictures": found.pictures,
+        "before": asdict(found.before.settings) | {"frechet_train": found.before.distance},
+        "after": asdict(found.after.settings) | {"frechet_train": found.after.distance},
+    }

@@ -1,0 +1,109 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffcli.core.parameters import SamplingSettings
+from diffcli.data.images import LabelledImages
+from diffcli.evaluation import classifier
+from diffcli.files.checkpoint import load_model, read_description, save_model
+from diffcli.files.pictures import to_pillow
+from diffcli.training.config import RunConfig
+from diffcli.training.run_folder import RunFolder
+from tests import tiny
+from tests.conftest import Command
+from tests.evaluation.pictures import NAMES, bars
+
+pytestmark = pytest.mark.long
+
+# So few weights, none of them trained, draw worse with more steps; they are not many.
+START = SamplingSettings("ddpm", 12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set as a folder of class folders."""
+    place = tmp_path_factory.mktemp("bars")
+    data: LabelledImages = bars(1500, seed=1)
+    for name in NAMES:
+        (place / name).mkdir()
+    for index, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
+        to_pillow(image).save(place / NAMES[label] / f"{index}.png")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _little_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = tmp_path_factory.getbasetemp() / "features-of-tune"
+    monkeypatch.setenv("DIFFCLI_DATA_DIR", str(cache))
+    monkeypatch.setattr(classifier, "_MIN_IMAGES_SEEN", 1000)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> RunFolder:
+    """A run with a model that was never trained."""
+    monkeypatch.chdir(tmp_path)
+    made = RunFolder(Path("runs", "bars"))
+    made.create(RunConfig(data=str(folder), max_steps=5), force=False)
+    description = replace(tiny.description(sampling=START), class_names=NAMES, dataset=str(folder))
+    made.save_model(description, tiny.network().state_dict())
+    return made
+
+
+def test_a_model_keeps_its_weights_and_draws_otherwise(diffcli: Command, run: RunFolder) -> None:
+    path = run.path / "model.safetensors"
+    before, denoiser = load_model(path)
+    result = diffcli("tune", "bars", "--max-time", "2s", "--evaluations", 9, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    after, tuned = load_model(path)
+    assert found["model"] == str(path)
+    assert found["after"]["frechet_train"] < found["before"]["frechet_train"]
+    assert found["before"]["steps"] == 9
+    assert after.sampling != START
+    assert found["after"]["steps"] == after.sampling.steps <= 9
+    assert replace(after, sampling=START) == before
+    weights = denoiser.network.state_dict()
+    assert tuned.network.state_dict().keys() == weights.keys()
+    for name, tensor in tuned.network.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+    assert run.config().recipe.sampling == after.sampling
+    assert run.config().max_steps == 5
+    assert f"{found['trials']} settings tried" in result.err
+
+
+def test_another_file(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:
+    bytes_before = (run.path / "model.safetensors").read_bytes()
+    config = (run.path / "config.json").read_bytes()
+    tune = ("tune", "bars", "--max-time", "1s", "--evaluations", 9)
+    for name in ("tuned.safetensors", "tuned-1.safetensors"):
+        result = diffcli(*tune, "-o", "new/tuned.safetensors")
+        assert result.out == f"{Path('new', name)}\n", result.err
+        assert read_description(tmp_path / "new" / name).sampling.steps <= 9
+    assert (run.path / "model.safetensors").read_bytes() == bytes_before
+    assert (run.path / "config.json").read_bytes() == config
+
+
+def test_without_an_improvement_nothing_changes(diffcli: Command, run: RunFolder) -> None:
+    before = (run.path / "model.safetensors").read_bytes()
+    result = diffcli("tune", "bars", "--max-time", "0.000000001s")
+    assert result.code == 0, result.err
+    assert "the model stays as it is" in result.err
+    assert (run.path / "model.safetensors").read_bytes() == before
+
+
+def test_what_cannot_be_tuned(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:
+    assert diffcli("tune", "mnist").is_one_line_error(2, "belongs to the program", "--output")
+    assert diffcli("tune", "mnist-2step").is_one_line_error(2, "distilled")
+    assert diffcli("tune", "bars", "-o", "a.png").is_one_line_error(2, ".safetensors")
+    assert diffcli("tune", "none").is_one_line_error(2, "there is no model none")
+    with run.locked():
+        assert diffcli("tune", "bars").is_one_line_error(2, "another process")
+    lost = tmp_path / "lost.safetensors"
+    description = replace(read_description(run.path / "model.safetensors"), dataset="gone")
+    save_model(lost, description, tiny.network().state_dict())
+    assert diffcli("tune", lost).is_one_line_error(2, "gone", "--data")

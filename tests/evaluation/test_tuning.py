@@ -1,0 +1,139 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcli.core.generate import count_evaluations
+from diffcli.core.parameters import SamplingSettings
+from diffcli.core.schedule import step_plan
+from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
+from diffcli.evaluation.network import read_images
+from diffcli.evaluation.provide import train_features
+from diffcli.evaluation.samples import draw_samples
+from diffcli.evaluation.tuning import DrawnDistance, Trial, search, tune
+from diffcli.sampling.model import Model
+from tests import tiny
+from tests.evaluation.pictures import NAMES, bars
+
+T = 300
+
+
+def guided_share(settings: SamplingSettings) -> float:
+    plan = step_plan(T, settings.steps, settings.spacing)
+    return sum(settings.guidance_at(t) != 1 for t, _ in plan) / len(plan)
+
+
+def bowl(settings: SamplingSettings, _pictures: int = 0, _seed: int = 0) -> float:
+    """Least at 10 steps of ddpm, spacing 1.75, guidance 1.6 at about half of the steps."""
+    return (
+        abs(math.log(settings.steps / 10))
+        + 3 * abs(settings.guidance_scale - 1.6)
+        + abs(settings.spacing - 1.75)
+        + 2 * abs(guided_share(settings) - 0.5)
+        + (0 if settings.sampler == "ddpm" else 1)
+    )
+
+
+def last(trials: object) -> Trial:
+    *_, trial = trials  # type: ignore[misc]
+    assert isinstance(trial, Trial)
+    return trial
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        SamplingSettings("dpmpp", 16),
+        SamplingSettings("dpmpp-sde", 40, 3.0),
+        SamplingSettings("ddpm", 4, 1.5, (100, 150), spacing=2.5),
+    ],
+)
+def test_the_best_settings_are_found(start: SamplingSettings) -> None:
+    best = last(search(bowl, start, T, 100)).best
+    assert best.sampler == "ddpm"
+    assert 9 <= best.steps <= 11
+    assert abs(best.guidance_scale - 1.6) < 0.03
+    assert abs(best.spacing - 1.75) < 0.07
+    assert 0.4 <= guided_share(best) <= 0.6
+
+
+def test_guidance_is_found_from_settings_without_it() -> None:
+    def likes_one_guided_step(settings: SamplingSettings, *_: int) -> float:
+        return abs(guided_share(settings) * settings.steps - 1) + 0.01 * settings.steps
+
+    best = last(search(likes_one_guided_step, SamplingSettings("ddpm", 8), T, 8)).best
+    assert round(guided_share(best) * best.steps) == 1
+    assert best.steps < 8
+
+
+@given(
+    steps=st.integers(1, 60),
+    scale=st.sampled_from([0.0, 1.0, 1.2, 4.0, 100.0]),
+    interval=st.none() | st.tuples(st.integers(0, 150), st.integers(150, 299)),
+    spacing=st.floats(0.5, 3.0),
+    most=st.integers(1, 40),
+    choice=st.integers(0, 2**32),
+)
+def test_no_trial_costs_more_than_allowed_or_is_made_twice(
+    steps: int,
+    scale: float,
+    interval: tuple[int, int] | None,
+    spacing: float,
+    most: int,
+    choice: int,
+) -> None:
+    start = SamplingSettings("dpmpp", steps, scale, interval, spacing)
+    seen: dict[int, dict[SamplingSettings, float]] = {}
+
+    def noisy(settings: SamplingSettings, pictures: int, seed: int) -> float:
+        return hash((settings, seed, choice)) % 1000
+
+    for trial in search(noisy, start, T, most):
+        assert count_evaluations(trial.settings, T) <= most
+        level = seen.setdefault(trial.pictures, {})
+        assert trial.settings not in level
+        level[trial.settings] = trial.distance
+        assert level[trial.best] == min(level.values())
+    assert list(seen) == [500, 1000, 2000, 4000]
+
+
+def test_what_other_pictures_do_not_confirm_does_not_stay() -> None:
+    start = SamplingSettings("ddim", 10)
+
+    def by_chance(settings: SamplingSettings, _pictures: int, seed: int) -> float:
+        better = settings.steps < 10 and seed != 5_000_000
+        return 1.0 if better else 2.0 if settings == start else 3.0
+
+    found = tune(by_chance, start, T, 10, seconds=60)
+    assert found.after == found.before
+    assert found.before.settings == start
+    kept = tune(lambda *asked: min(2.0, by_chance(*asked[:2], seed=1)), start, T, 10, seconds=60)
+    assert kept.after.settings.steps < 10
+    assert (kept.before.distance, kept.after.distance, kept.pictures) == (2.0, 1.0, 4000)
+
+
+def test_the_search_ends_with_its_time() -> None:
+    shares = []
+    found = tune(bowl, SamplingSettings("dpmpp", 16), T, 100, 1e-9, lambda s, _: shares.append(s))
+    assert (found.trials, shares, found.pictures) == (1, [1.0], 500)
+    assert found.after == found.before
+
+
+def test_the_distance_is_that_of_pictures_drawn_as_the_settings_say(tmp_path: Path) -> None:
+    data = bars(300, seed=1)
+    network = train_features("main", data, data, torch.device("cpu"), seed=0, epochs=1)[1]
+    description = replace(tiny.description(), class_names=NAMES)
+    model = Model(description, tiny.denoiser(), tmp_path / "a.safetensors")
+    distance = DrawnDistance(model, data, network)
+    reference = fit_gaussian(read_images(network, data.images).features)
+    found = []
+    for settings in (SamplingSettings("ddim", 2), SamplingSettings("ddim", 3, 1.5)):
+        drawn = draw_samples(model, data, 90, 7, settings).images
+        expected = frechet_distance(fit_gaussian(read_images(network, drawn).features), reference)
+        found.append(distance(settings, 90, 7))
+        assert found[-1] == pytest.approx(expected, rel=1e-6)
+    assert found[0] != pytest.approx(found[1], rel=0.01)
