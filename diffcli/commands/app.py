@@ -1,5 +1,6 @@
 """The command line: its commands, and how errors are shown."""
 
+import errno
 import io
 import os
 import sys
@@ -23,6 +24,9 @@ from diffcli.commands.train import train
 from diffcli.commands.tune import tune
 from diffcli.commands.watch import watch
 from diffcli.errors import DiffcliError
+
+# What writing to a pipe fails with if its reader has gone; on Windows it is an invalid argument.
+_CLOSED_PIPE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)
 
 
 class OneLineErrors(TyperGroup):
@@ -54,7 +58,7 @@ class OneLineErrors(TyperGroup):
         except typer.Abort as error:
             _fail("interrupted", 130, error)
         except OSError as error:
-            if isinstance(error, BrokenPipeError):
+            if error.errno in _CLOSED_PIPE and error.filename is None:
                 # The reader of stdout has gone; flushing at exit must not fail again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)

@@ -21,6 +21,7 @@ from diffcli.commands.console import (
 )
 from diffcli.commands.options import MAX_SEED, OUTPUT_PANEL, option, parse_duration
 from diffcli.errors import UsageError
+from diffcli.files.naming import is_device
 from diffcli.training.config import RunConfig
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def new_folder(name: str | None, force: bool) -> "RunFolder":
 
     if name is None:
         name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if not name or Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith(".") or is_device(name):
         raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
     folder = RunFolder(RUNS_FOLDER / name)
     folder.check_free(force)

@@ -16,6 +16,11 @@ _LONGEST_NAME = 60
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
+def is_device(name: str) -> bool:
+    """Whether a file of that name would be a device on Windows."""
+    return _RESERVED.fullmatch(name) is not None
+
+
 def unused_path(path: Path) -> Path:
     """``path`` if it is free, else the first free one of ``name-1``, ``name-2``, ...
 
@@ -57,7 +62,7 @@ def file_names(class_names: Iterable[str]) -> list[str]:
     taken: set[str] = set()
     for class_name in class_names:
         name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
-        if _RESERVED.fullmatch(name):
+        if is_device(name):
             name = f"_{name}"
         unique, number = name, 1
         while unique.casefold() in taken:

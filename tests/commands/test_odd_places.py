@@ -1,5 +1,7 @@
 """The installed command where a shell, a terminal or a home is not as usual: real processes."""
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from diffcli.commands import app
 from diffcli.files.checkpoint import save_model
 from tests import tiny
 from tests.training.pictures import tiny_digits, write_folder
@@ -96,6 +99,38 @@ def test_names_of_folders_and_classes(place: Path) -> None:
     told = run(odd, "info", "r u'n")
     assert "\\n" in told.stdout or "one" in told.stdout
     assert "Traceback" not in told.stderr
+
+
+class _Closed(io.StringIO):
+    """Stdout on Windows, after its reader has gone."""
+
+    descriptor = -1
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def flush(self) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def test_a_closed_stdout_on_windows(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stdout = _Closed()
+    stdout.descriptor = os.open(place / "stdout", os.O_CREAT | os.O_WRONLY)
+    for answers, code, message in (
+        (app._CLOSED_PIPE, 1, "diffcli: Invalid argument\n"),
+        ((errno.EPIPE, errno.EINVAL), 1, ""),
+    ):
+        monkeypatch.setattr(app, "_CLOSED_PIPE", answers)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as left:
+            app.app(["info", str(place / "m.safetensors")], prog_name="diffcli")
+        monkeypatch.undo()
+        assert (left.value.code, capfd.readouterr().err) == (code, message)
+    os.close(stdout.descriptor)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closed pipes are another error there")
