@@ -13,10 +13,10 @@ from diffcli.evaluation.provide import train_features
 from diffcli.evaluation.storage import save_features
 from diffcli.files.arrays import save_npz
 from diffcli.files.checkpoint import save_model
-from diffcli.files.pictures import to_pillow
 from tests import tiny
 from tests.conftest import Command, Result
 from tests.evaluation.pictures import NAMES, bars
+from tests.training.pictures import write_folder
 
 pytestmark = pytest.mark.long
 
@@ -30,13 +30,7 @@ def data() -> LabelledImages:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, data: LabelledImages) -> Path:
-    """The data set as a folder of class folders."""
-    place = tmp_path_factory.mktemp("bars")
-    for name in NAMES:
-        (place / name).mkdir()
-    for index, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-        to_pillow(image).save(place / NAMES[label] / f"{index}.png")
-    return place
+    return write_folder(tmp_path_factory.mktemp("bars"), data)
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from diffcli.core.parameters import SamplingSettings
-from diffcli.data.images import LabelledImages
 from diffcli.evaluation import classifier
 from diffcli.files.checkpoint import load_model, read_description, save_model
-from diffcli.files.pictures import to_pillow
 from diffcli.training.config import RunConfig
 from diffcli.training.run_folder import RunFolder
 from tests import tiny
 from tests.conftest import Command
 from tests.evaluation.pictures import NAMES, bars
+from tests.training.pictures import write_folder
 
 pytestmark = pytest.mark.long
 
@@ -24,14 +23,8 @@ START = SamplingSettings("ddpm", 12)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set as a folder of class folders."""
-    place = tmp_path_factory.mktemp("bars")
-    data: LabelledImages = bars(1500, seed=1)
-    for name in NAMES:
-        (place / name).mkdir()
-    for index, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-        to_pillow(image).save(place / NAMES[label] / f"{index}.png")
-    return place
+    # A twentieth is held out, which has to exceed the 64 features.
+    return write_folder(tmp_path_factory.mktemp("bars"), bars(1500, seed=1))
 
 
 @pytest.fixture(autouse=True)
