@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffcli.commands.console import Interruption, ProgressDisplay, preview, say
+from diffcli.commands.console import Interruption, ProgressDisplay, say
 from diffcli.commands.options import ANIMATED, Target, output_path
+from diffcli.commands.preview import preview
 from diffcli.errors import UsageError
 from diffcli.sampling.request import SampleRequest, Sheet
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from diffcli.commands.console import HalfBlocks, say
+from diffcli.commands.console import say
 from diffcli.commands.options import (
     MAX_SEED,
     DeviceOption,
@@ -12,6 +12,7 @@ from diffcli.commands.options import (
     StepsOption,
     option,
 )
+from diffcli.commands.preview import HalfBlocks
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:

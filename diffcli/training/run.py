@@ -19,6 +19,7 @@ from diffcli.evaluation.neighbours import nearest_images, share_of_copies
 from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
+from diffcli.training.pauses import Pauses
 from diffcli.training.run_folder import Metrics, Position, RunFolder
 from diffcli.training.samples import COLUMNS, cost_of_samples, draw_samples
 from diffcli.training.setup import describe, make_trainer, resolved
@@ -29,8 +30,6 @@ _STEPS_BETWEEN_METRICS = 50
 _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_COMPARED = 500
-_TRAINING_PER_PAUSE = 10
-_FIRST_PAUSES = 8
 _BEST = "best."
 
 
@@ -78,6 +77,7 @@ class Run:
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
         )
+        self._pauses = Pauses(len(data.train), config.recipe.batch_size)
         self._latest = LatestLoss()
         self._losses: list[Tensor] = []
         self._loss = math.nan
@@ -209,14 +209,14 @@ class Run:
 
         progress, stop = ask()
         while progress < 1 and not stop:
-            epoch = self.epoch
             loss = self.trainer.step(progress)
             self._losses.append(loss)
             self._latest.offer(loss)
             progress, stop = ask()
             complete = progress >= 1
-            pause = self._affords_after(epoch, self._validation.count + self._grid_evaluations)
-            check = complete or pause or self._affords_after(epoch, self._validation.count)
+            steps, cost = self.trainer.steps_done, self._validation.count
+            pause = self._pauses.due(steps, cost + self._grid_evaluations)
+            check = complete or pause or self._pauses.due(steps, cost)
             if check:
                 self._validate()
             if check or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
@@ -233,28 +233,6 @@ class Run:
                 last_report = time.monotonic()
         if progress < 1:
             self._save([])
-
-    def _affords_after(self, epoch: int, evaluations: int) -> bool:
-        """Whether ``epoch``, counted from 0, has just ended, and there is time for evaluations.
-
-        Except for the first ones, such pauses take a tenth of the time that training takes, whose
-        backward pass costs twice as much as an evaluation.  Their number is no more than the
-        square root of that of the steps.  It depends on these alone, and not on the clock.
-
-        Args:
-            epoch: the one before the last step.
-            evaluations: of the network for one image, in a pause.
-        """
-        if self.epoch == epoch:
-            return False
-        batch_size = self.trainer.config.recipe.batch_size
-
-        def affordable(steps: int) -> int:
-            by_cost = 3 * steps * batch_size // (_TRAINING_PER_PAUSE * evaluations)
-            return min(math.isqrt(steps), _FIRST_PAUSES + by_cost)
-
-        began = -(-epoch * len(self.trainer.data) // batch_size)
-        return affordable(self.trainer.steps_done) > affordable(began)
 
     def _validate(self) -> None:
         """Measure the loss on held-out images, and remember the average if it is the best."""

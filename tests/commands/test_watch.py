@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from diffcli.commands.console import HalfBlocks
+from diffcli.commands.preview import HalfBlocks
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.files.checkpoint import save_model
 from tests import tiny

@@ -1,0 +1,40 @@
+"""When a run pauses, to compute its loss on held-out images or to draw samples."""
+
+import math
+
+_TRAINING_PER_PAUSE = 10
+_FIRST_PAUSES = 8
+
+
+class Pauses:
+    """Chooses among the ends of epochs.
+
+    Except for the first ones, pauses take a tenth of the time that training takes, whose backward
+    pass costs twice as much as an evaluation.  Their number is no more than the square root of
+    that of the steps.  It depends on these alone, and not on the clock.
+
+    Args:
+        num_images: in an epoch.
+        batch_size: images of a step.
+    """
+
+    def __init__(self, num_images: int, batch_size: int) -> None:
+        self._num_images = num_images
+        self._batch_size = batch_size
+
+    def due(self, steps_done: int, evaluations: int) -> bool:
+        """Whether the last step ended an epoch, and there is time for a pause.
+
+        Args:
+            steps_done: since the beginning of the run, at least 1.
+            evaluations: of the network for one image, in a pause.
+        """
+        before = (steps_done - 1) * self._batch_size // self._num_images
+        if steps_done * self._batch_size // self._num_images == before:
+            return False
+        began = -(-before * self._num_images // self._batch_size)
+        return self._affordable(steps_done, evaluations) > self._affordable(began, evaluations)
+
+    def _affordable(self, steps: int, evaluations: int) -> int:
+        by_cost = 3 * steps * self._batch_size // (_TRAINING_PER_PAUSE * evaluations)
+        return min(math.isqrt(steps), _FIRST_PAUSES + by_cost)
