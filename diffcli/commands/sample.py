@@ -1,13 +1,13 @@
 """``diffcli sample``: draw pictures with a trained model."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from diffcli.commands.asking import Asked
 from diffcli.commands.console import deferred_interruption, say
 from diffcli.commands.drawing import Drawing, check_target, choose_layout
 from diffcli.commands.options import (
@@ -32,13 +32,7 @@ from diffcli.commands.options import (
 )
 from diffcli.core.parameters import Variance
 from diffcli.errors import UsageError
-from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRequest, Sheet
-
-if TYPE_CHECKING:
-    from diffcli.core.generate import Init
-    from diffcli.core.parameters import SamplingSettings
-    from diffcli.sampling.model import Model
-    from diffcli.sampling.start import Inversion
+from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, Sheet
 
 _LAYOUT_PANEL = "Layout"
 _ROW, _FRAMES = 10, 31
@@ -181,7 +175,6 @@ def sample(
         find_recorded_model,
         read_provenance,
     )
-    from diffcli.sampling.start import Inversion
 
     before = read_provenance(picture) if picture else None
     if before and output is None and out_dir is None and before.layout == "animation":
@@ -198,9 +191,8 @@ def sample(
     if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
         strip, sheet = before.layout == "strip", before.sheet
     old = before.request if before else None
-    ends = _ends(between, label, old)
-    start = _start(drawer, init or [], invert, ends, mask, strength, old, picture)
-    inverted = start.labels if isinstance(start, Inversion) else None
+    asked = Asked(label, seed, between, init or [], invert, mask, strength, picture, old)
+    start = asked.start(drawer)
     settings = drawer.settings(
         sampler,
         steps,
@@ -208,26 +200,15 @@ def sample(
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
-        _base(drawer, inverted, old),
+        asked.base(drawer, start),
     )
     if num is None and old:
         num = old.per_label
-    elif num is None and ends:
+    elif num is None and asked.ends:
         num = _FRAMES if target.form == "animation" else _ROW
     elif num is None:
         num = 1 if strip or sheet else 8
-    request = _request(
-        drawer,
-        settings,
-        ends or label,
-        num,
-        seed,
-        bool(ends),
-        inverted,
-        _strength(start, strength, old),
-        mask is not None,
-        old,
-    )
+    request = asked.request(drawer, settings, num, start)
     layout = choose_layout(target, request, bool(strip), sheet)
     for _, row in sheet.rows(request) if sheet else ():
         drawer.check(row.settings)
@@ -253,105 +234,3 @@ def sample(
         print(json.dumps({"files": [*map(str, files)], **asdict(provenance)}))
     if interruption():
         raise typer.Exit(interruption.exit_code)
-
-
-def _ends(
-    between: str | None, label: list[str] | None, old: SampleRequest | None
-) -> Sequence[str | int] | None:
-    """The two labels of an interpolation, if it is to be one."""
-    if between is None:
-        return old.labels if old and old.interpolation and not label else None
-    if label:
-        raise UsageError("--between names both labels; leave --label out")
-    return [between]
-
-
-def _start(
-    model: "Model",
-    pictures: list[Path],
-    invert: str | None,
-    ends: Sequence[str | int] | None,
-    mask: Path | None,
-    strength: float | None,
-    old: SampleRequest | None,
-    picture: Path | None,
-) -> "Init | Inversion | None":
-    """The pictures that drawing starts from, if it does."""
-    if not pictures and old and (old.strength is not None or old.inverted):
-        raise UsageError(f"{picture} was drawn from another picture; name that one with --init")
-    if mask is None and old and old.masked:
-        raise UsageError(f"{picture} was drawn with a mask; name that one with --mask")
-    noising = {"--mask": mask, "--strength": strength}
-    for name, value in {**noising, "--invert": invert}.items():
-        if not pictures and value is not None:
-            raise UsageError(f"{name} needs a picture to start from; name it with --init")
-    if not pictures:
-        return None
-    found_under: Sequence[str | int] | None = ends
-    if ends is None:
-        found_under = old.inverted if invert is None and old else invert and [invert]
-    if len(pictures) != (2 if ends else 1):
-        raise UsageError(
-            f"{len(pictures)} --init pictures: --between takes two, all else starts from one"
-        )
-    if not found_under:
-        return model.init(pictures[0], mask)
-    for name, value in {**noising, **({"--invert": invert} if ends else {})}.items():
-        if value is not None:
-            raise UsageError(f"{name} is no part of drawing from the noise of pictures")
-    return model.invert(pictures, found_under)
-
-
-def _base(
-    model: "Model", inverted: tuple[int, ...] | None, old: SampleRequest | None
-) -> "SamplingSettings | None":
-    """The settings that options change, if not the model's own."""
-    if inverted and (old is None or old.inverted is None):
-        return model.inversion_settings()
-    return old.settings if old else None
-
-
-def _request(
-    model: "Model",
-    settings: "SamplingSettings",
-    labels: Sequence[str | int] | None,
-    num: int,
-    seed: Seeds | None,
-    interpolated: bool,
-    inverted: tuple[int, ...] | None,
-    strength: float | None,
-    masked: bool,
-    old: SampleRequest | None,
-) -> SampleRequest:
-    way = old.interpolation if old and interpolated else None
-    if seed is None and old:
-        seed = Seeds([old.seed, *([way.last_seed] if way else [])])
-    if labels and interpolated:
-        seeds = (seed[0], seed[-1]) if seed else None
-        place = (way.start, way.end) if way else (0.0, 1.0)
-        return model.request_between(labels, num, seeds, settings, inverted, place)
-    if seed and len(seed) > 1:
-        raise UsageError("two seeds are the ends of an interpolation, which needs --between")
-    first = seed[0] if seed else None
-    request = model.request(
-        labels or (old.labels if old else ["all"]),
-        num,
-        first,
-        settings,
-        strength,
-        masked,
-        inverted,
-    )
-    return replace(request, weights=old.weights) if old and not labels else request
-
-
-def _strength(
-    start: "Init | Inversion | None", strength: float | None, old: SampleRequest | None
-) -> float | None:
-    from diffcli.core.generate import Init
-
-    if not isinstance(start, Init) or strength is not None:
-        return strength
-    if old and old.strength is not None:
-        return old.strength
-    return DEFAULT_STRENGTH if start.redrawn is None else MASKED_STRENGTH

@@ -1,0 +1,161 @@
+"""What the options of ``diffcli sample`` ask for: labels, seeds, and where drawing starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffcli.commands.options import Seeds
+from diffcli.errors import UsageError
+from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRequest
+
+if TYPE_CHECKING:
+    from diffcli.core.generate import Init
+    from diffcli.core.parameters import SamplingSettings
+    from diffcli.sampling.model import Model
+    from diffcli.sampling.start import Inversion
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Options, and the request of a picture to draw again, which has the values not given.
+
+    Args:
+        label: the labels.
+        seed: one, or the two of an interpolation.
+        between: the two labels of an interpolation.
+        pictures: to start from.
+        invert: the label of such a picture, to draw from its noise.
+        mask: of the part to draw anew.
+        strength: how much to change the picture.
+        picture: to draw again.
+        old: its request.
+    """
+
+    label: list[str] | None
+    seed: Seeds | None
+    between: str | None
+    pictures: list[Path]
+    invert: str | None
+    mask: Path | None
+    strength: float | None
+    picture: Path | None
+    old: SampleRequest | None
+
+    @property
+    def ends(self) -> Sequence[str | int] | None:
+        """The two labels of an interpolation, if it is to be one.
+
+        Raises:
+            UsageError: if other labels are given, too.
+        """
+        if self.between is None:
+            old = self.old
+            return old.labels if old and old.interpolation and not self.label else None
+        if self.label:
+            raise UsageError("--between names both labels; leave --label out")
+        return [self.between]
+
+    def start(self, model: "Model") -> "Init | Inversion | None":
+        """The pictures that drawing starts from, if it does.
+
+        Raises:
+            UsageError: if the options do not go together.
+            DiffcliError: if a picture cannot be read.
+        """
+        self._check_pictures()
+        if not self.pictures:
+            return None
+        found_under: Sequence[str | int] | None = self.ends
+        if found_under is None and self.invert is not None:
+            found_under = [self.invert]
+        elif found_under is None and self.old:
+            found_under = self.old.inverted
+        if not found_under:
+            return model.init(self.pictures[0], self.mask)
+        unused: dict[str, object] = {"--mask": self.mask, "--strength": self.strength}
+        if self.ends:
+            unused["--invert"] = self.invert
+        for name, value in unused.items():
+            if value is not None:
+                raise UsageError(f"{name} is no part of drawing from the noise of pictures")
+        return model.invert(self.pictures, found_under)
+
+    def _check_pictures(self) -> None:
+        """Check that there are as many pictures to start from as are needed."""
+        old, count = self.old, len(self.pictures)
+        if not count and old and (old.strength is not None or old.inverted):
+            raise UsageError(
+                f"{self.picture} was drawn from another picture; name that one with --init"
+            )
+        if self.mask is None and old and old.masked:
+            raise UsageError(f"{self.picture} was drawn with a mask; name that one with --mask")
+        needing = {"--mask": self.mask, "--strength": self.strength, "--invert": self.invert}
+        for name, value in needing.items():
+            if not count and value is not None:
+                raise UsageError(f"{name} needs a picture to start from; name it with --init")
+        if count and count != (2 if self.ends else 1):
+            raise UsageError(
+                f"{count} --init pictures: --between takes two, all else starts from one"
+            )
+
+    def base(self, model: "Model", start: "Init | Inversion | None") -> "SamplingSettings | None":
+        """The settings that options change, if not the model's own."""
+        if _noise_of(start) and (self.old is None or self.old.inverted is None):
+            return model.inversion_settings()
+        return self.old.settings if self.old else None
+
+    def request(
+        self,
+        model: "Model",
+        settings: "SamplingSettings",
+        num: int,
+        start: "Init | Inversion | None",
+    ) -> SampleRequest:
+        """What to draw.
+
+        Args:
+            model: to draw with.
+            settings: how.
+            num: pictures of each label, or of an interpolation.
+            start: see the method of that name.
+
+        Raises:
+            UsageError: if the model has no such class, or a number is out of range.
+        """
+        old, ends, inverted = self.old, self.ends, _noise_of(start)
+        way = old.interpolation if old and ends else None
+        seed = self.seed
+        if seed is None and old:
+            seed = Seeds([old.seed, *([way.last_seed] if way else [])])
+        if ends:
+            seeds = (seed[0], seed[-1]) if seed else None
+            part = (way.start, way.end) if way else (0.0, 1.0)
+            return model.request_between(ends, num, seeds, settings, inverted, part)
+        if seed and len(seed) > 1:
+            raise UsageError("two seeds are the ends of an interpolation, which needs --between")
+        request = model.request(
+            self.label or (old.labels if old else ["all"]),
+            num,
+            seed[0] if seed else None,
+            settings,
+            self._strength(start),
+            self.mask is not None,
+            inverted,
+        )
+        return replace(request, weights=old.weights) if old and not self.label else request
+
+    def _strength(self, start: "Init | Inversion | None") -> float | None:
+        if start is None or _noise_of(start):
+            return None
+        if self.strength is None and self.old and self.old.strength is not None:
+            return self.old.strength
+        usual = DEFAULT_STRENGTH if self.mask is None else MASKED_STRENGTH
+        return usual if self.strength is None else self.strength
+
+
+def _noise_of(start: "Init | Inversion | None") -> tuple[int, ...] | None:
+    """The labels under which the noise of pictures is found, if drawing starts from that."""
+    from diffcli.sampling.start import Inversion
+
+    return start.labels if isinstance(start, Inversion) else None
