@@ -10,24 +10,22 @@ from diffcli.commands.options import (
     QuietOption,
     option,
 )
-from diffcli.commands.training import (
+from diffcli.commands.run_options import (
     DATA_PANEL,
     DataDirOption,
     DryRunOption,
     EpochsOption,
-    Job,
     Limits,
-    Manner,
     MaxStepsOption,
     MaxTimeOption,
     NameOption,
     ReplaceOption,
     SeedOption,
     TrainingDeviceOption,
-    carry_out,
     new_folder,
     setting_sources,
 )
+from diffcli.commands.training import Job, Manner, carry_out
 from diffcli.core.parameters import SamplingSettings
 from diffcli.errors import UsageError
 from diffcli.training.config import Distillation, RunConfig

@@ -13,26 +13,24 @@ from diffcli.commands.options import (
     option,
     parse_size,
 )
-from diffcli.commands.training import (
+from diffcli.commands.run_options import (
     DATA_PANEL,
     TRAINING_PANEL,
     DataDirOption,
     DryRunOption,
     EpochsOption,
-    Job,
     Limits,
-    Manner,
     MaxStepsOption,
     MaxTimeOption,
     NameOption,
     ReplaceOption,
     SeedOption,
     TrainingDeviceOption,
-    carry_out,
     check_range,
     new_folder,
     setting_sources,
 )
+from diffcli.commands.training import Job, Manner, carry_out
 from diffcli.core.parameters import CHANNELS_PER_GROUP
 from diffcli.errors import UsageError
 from diffcli.training.config import Origin, RunConfig

@@ -1,0 +1,113 @@
+"""Options that the commands that train have in common, and the checks of their values."""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffcli.commands.options import MAX_SEED, OUTPUT_PANEL, option, parse_duration
+from diffcli.errors import UsageError
+from diffcli.files.naming import is_device
+from diffcli.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from diffcli.training.run_folder import RunFolder
+
+END_PANEL, DATA_PANEL, TRAINING_PANEL = "End of the run", "Data", "Training"
+_DEFAULT_EPOCHS = 10.0
+_MAX_EPOCHS = 1_000_000
+
+
+NameOption = Annotated[
+    str | None, option("Name of the run's folder in runs/.", shown="date and time")
+]
+ReplaceOption = Annotated[bool, option("Replace a run of that name.", None, "--force")]
+EpochsOption = Annotated[
+    float | None, option("Limit in passes over the data.", END_PANEL, shown="10, if no limit")
+]
+MaxStepsOption = Annotated[
+    int | None, option("Limit in training steps.", END_PANEL, min=1, metavar="<int>")
+]
+MaxTimeOption = Annotated[
+    float | None,
+    option(
+        "Limit in time: 90s, 10m, 1.5h.", END_PANEL, parser=parse_duration, metavar="<duration>"
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    option("Folder for downloads.", DATA_PANEL, shown="cache folder", envvar="DIFFCLI_DATA_DIR"),
+]
+SeedOption = Annotated[
+    int,
+    option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED, metavar="<int>"),
+]
+TrainingDeviceOption = Annotated[
+    str, option("Device: auto, cpu, cuda, cuda:1 or mps.", TRAINING_PANEL)
+]
+DryRunOption = Annotated[
+    bool, option("Print the plan and stop before training.", OUTPUT_PANEL, "--dry-run")
+]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a run that a user gave.
+
+    Raises:
+        UsageError: if one is out of range.
+    """
+
+    epochs: float | None
+    max_steps: int | None
+    max_seconds: float | None
+
+    def __post_init__(self) -> None:
+        check_range("--epochs", self.epochs, _MAX_EPOCHS)
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+    def or_default(self) -> "Limits":
+        """The same, or if there are none, those of a run without any."""
+        return self if self else Limits(_DEFAULT_EPOCHS, None, None)
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """A configuration with these limits."""
+        return replace(config, **asdict(self))
+
+
+def setting_sources(context: typer.Context) -> dict[str, str]:
+    """Where the value of each parameter comes from: ``default``, ``commandline`` ..."""
+    found = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: source.name.lower() for name, source in found.items() if source}
+
+
+def new_folder(name: str | None, force: bool) -> "RunFolder":
+    """The folder of a new run, which may be taken.
+
+    Raises:
+        UsageError: if it exists and must not be replaced, or the name is none for a folder.
+    """
+    from diffcli.files.locations import RUNS_FOLDER
+    from diffcli.training.run_folder import RunFolder
+
+    if name is None:
+        name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not name or Path(name).name != name or name.startswith(".") or is_device(name):
+        raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
+    folder = RunFolder(RUNS_FOLDER / name)
+    folder.check_free(force)
+    return folder
+
+
+def check_range(option: str, value: float | None, most: float) -> None:
+    """Check a number that must be positive.
+
+    Raises:
+        UsageError: if it is not, or above ``most``.
+    """
+    if value is not None and not 0 < value <= most:
+        raise UsageError(f"{option} must be above 0 and at most {most:,}, not {value:g}")
