@@ -22,6 +22,8 @@ from diffcli.commands.options import (
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from diffcli.core.likelihood import Score
     from diffcli.sampling.model import Model
     from diffcli.sampling.pictures import Pictures
@@ -41,6 +43,10 @@ def score(
     seed: Annotated[
         int, option("Seed of noise and timesteps.", min=0, max=MAX_SEED, metavar="<int>")
     ] = 0,
+    ood: Annotated[
+        bool,
+        option("Also find pictures of no label (out of distribution).", None, "--ood"),
+    ] = False,
     output: Annotated[
         Path | None,
         option(
@@ -67,6 +73,7 @@ def score(
     from diffcli.files.locations import find_model
     from diffcli.files.pictures import save_png
     from diffcli.sampling.model import Model
+    from diffcli.sampling.outliers import unusual
     from diffcli.sampling.pictures import read_pictures
 
     drawer = Model.load(find_model(model), open_device(device))
@@ -78,10 +85,12 @@ def score(
         )
     with ProgressDisplay(quiet) as display:
         found = drawer.score(read.pixels, seed, display.stage("scoring pictures"))
+        labels, show = found.posterior.argmax(1), display.stage("comparing with own drawings")
+        odd = unusual(drawer, read.pixels, labels, show) if ood else None
     if as_json:
-        print(json.dumps(_document(drawer, read, found), ensure_ascii=False))
+        print(json.dumps(_document(drawer, read, found, odd), ensure_ascii=False))
     else:
-        _print_table(drawer, read, found)
+        _print_table(drawer, read, found, odd)
     if output:
         path = output_path(output, force)
         save_png(path, score_figure(drawer, read, found))
@@ -103,8 +112,11 @@ def _summary(pictures: "Pictures", score: "Score") -> dict[str, Any]:
     }
 
 
-def _document(model: "Model", pictures: "Pictures", score: "Score") -> dict[str, Any]:
+def _document(
+    model: "Model", pictures: "Pictures", score: "Score", odd: "Tensor | None"
+) -> dict[str, Any]:
     names = model.class_names
+    shares = [None] * len(pictures.names) if odd is None else odd.tolist()
     return {
         "model": str(model.path),
         **_summary(pictures, score),
@@ -116,29 +128,35 @@ def _document(model: "Model", pictures: "Pictures", score: "Score") -> dict[str,
                 "posterior": dict(zip(names, posterior.tolist(), strict=True)),
                 "bits_per_dimension": float(bits),
                 "standard_error": float(error),
+                "unusual": share,
             }
-            for name, label, posterior, bits, error in zip(
+            for name, label, posterior, bits, error, share in zip(
                 pictures.names,
                 pictures.labels,
                 score.posterior,
                 score.bits,
                 score.standard_error,
+                shares,
                 strict=True,
             )
         ],
     }
 
 
-def _print_table(model: "Model", pictures: "Pictures", score: "Score") -> None:
+def _print_table(
+    model: "Model", pictures: "Pictures", score: "Score", odd: "Tensor | None"
+) -> None:
     """The first pictures, and the means of all."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table("picture", "label", "", "second", "", "bits per dimension")
-    for column in (2, 4, 5):
-        table.columns[column].justify = "right"
+    headings = ["picture", "label", "", "second", "", "bits per dimension"]
+    table = Table(*headings, *([] if odd is None else ["unusual"]))
+    for column in table.columns[2:]:
+        if column.header != "second":
+            column.justify = "right"
     for index, name in enumerate(pictures.names[:_MOST_ROWS]):
         values, labels = score.posterior[index].sort(descending=True)
         cells = [Text(name)]
@@ -148,8 +166,14 @@ def _print_table(model: "Model", pictures: "Pictures", score: "Score") -> None:
             else:
                 cells += [Text(), Text()]
         bits, error = score.bits[index], score.standard_error[index]
-        table.add_row(*cells, f"{bits:.2f} ± {error:.2f}")
+        share = [] if odd is None else [f"{odd[index]:.0%}"]
+        table.add_row(*cells, f"{bits:.2f} ± {error:.2f}", *share)
     console.print(table)
+    if odd is not None:
+        console.print(
+            "unusual: the share of pictures drawn by the model that look more like their label; "
+            f"{int((odd == 1).sum()):,} of {len(odd):,} are more unusual than all of these",
+        )
     summary = _summary(pictures, score)
     if summary["count"] > _MOST_ROWS:
         console.print(f"and {summary['count'] - _MOST_ROWS:,} more (--json lists all)")

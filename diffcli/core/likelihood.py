@@ -20,6 +20,10 @@ _GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 5.0
 # digits differ by 5 nats per unit of log-SNR, and above 2 and below -4 by less than 1.
 _CENTRE, _WIDTH, _SHARE = -1.8, 1.4, 0.75
 
+# Where images that show no digit are told from test digits best: of the letters of 263 fonts and
+# test digits, 98 % of all pairs are in order, at log-SNR 2 alone 67 % by the error.
+_LOG_SNRS_OF_SHAPES = [-step / 2 for step in range(9)]
+
 # On the scale of [-1, 1], half the distance between two grey levels.
 _HALF_LEVEL = 1 / 255
 
@@ -81,7 +85,7 @@ class VariationalBound:
             epsilon: standard normal noise, of the shape of an image.
         """
         _, sigma = self._denoiser.schedule.alpha_sigma(0)
-        mean = self._estimate(x0, 0, labels, epsilon).double()
+        mean = _estimate(self._denoiser, x0, 0, labels, epsilon).double()
         normal = torch.distributions.Normal(mean, sigma)
         x0 = x0.double()
         upper = normal.cdf(x0 + _HALF_LEVEL).where(x0 < 1 - _HALF_LEVEL, 1.0)
@@ -90,17 +94,60 @@ class VariationalBound:
 
     def diffusion(self, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
         """An estimate of the term of a timestep above 0, ``(B,)``; arguments as of ``decoder``."""
-        # With the opposite noise too: what is linear in it, most of the noise of the
-        # difference between two labels, cancels.
-        errors = [
-            (x0 - self._estimate(x0, t, labels, noise)).square().sum(dim=(1, 2, 3))
-            for noise in (epsilon, -epsilon)
-        ]
-        return torch.stack(errors).mean(0).double().cpu() * float(self._weights[t])
+        return _squared_error(self._denoiser, x0, t, labels, epsilon) * float(self._weights[t])
 
-    def _estimate(self, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
-        x_t = self._denoiser.schedule.add_noise(x0, t, epsilon)
-        return self._denoiser.clipped(x_t, t, labels).x0
+
+def _squared_error(
+    denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor
+) -> Tensor:
+    """Of the estimates of images from noise and the opposite noise, the mean, ``(B,)``."""
+    # What is linear in the noise, most of the noise of the difference between two labels, cancels.
+    errors = [
+        (x0 - _estimate(denoiser, x0, t, labels, noise)).square().sum(dim=(1, 2, 3))
+        for noise in (epsilon, -epsilon)
+    ]
+    return torch.stack(errors).mean(0).double().cpu()
+
+
+def _estimate(denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
+    return denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0
+
+
+@torch.inference_mode()
+def misfit(denoiser: Denoiser, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
+    """How little images look like those of any label; to compare with that of other images.
+
+    It is the mean over some noise levels, at which shapes are decided, of::
+
+        log(error) + 2 * log(error / error without a label)
+
+    where the error is that of the estimate, ``||x_0 - estimate(x_t, label)||^2``.  It is large for
+    images that the network cannot denoise (Graham et al. 2023), and the second part for images
+    that even their best label does not help to denoise.
+
+    Args:
+        denoiser: a trained one, on the device to use.
+        images: ``(B, C, H, W)`` in [-1, 1].
+        labels: ``(B,)``, under which each is likeliest.
+        seed: of noise.
+
+    Returns:
+        float64 ``(B,)``.
+    """
+    device = denoiser.schedule.device
+    images, labels = images.to(device), labels.to(device)
+    no_label = torch.full_like(labels, denoiser.network.no_label)
+    generator = torch.Generator().manual_seed(seed)
+    levels = []
+    for log_snr in _LOG_SNRS_OF_SHAPES:
+        t = max(1, int((denoiser.schedule.log_snr - log_snr).abs().argmin()))
+        epsilon = torch.randn(images.shape[1:], generator=generator).to(device)
+        error, without = (
+            _squared_error(denoiser, images, t, some, epsilon).clamp(min=1e-12).log()
+            for some in (labels, no_label)
+        )
+        levels.append(error + 2 * (error - without))
+    return torch.stack(levels).mean(0)
 
 
 def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:
