@@ -138,12 +138,12 @@ def tune(
             on_trial(min(share, 1.0), trial)
         if share >= 1:
             break
-    pictures = trials[-1].pictures
-    first, best = (
-        Judged(settings, distance(settings, pictures, _SEED_OF_COMPARISON))
-        for settings in (trials[0].settings, trials[-1].best)
-    )
-    return Tuning(first, best if best.distance < first.distance else first, pictures, len(trials))
+    start, best, pictures = trials[0].settings, trials[-1].best, trials[-1].pictures
+    before = after = Judged(start, distance(start, pictures, _SEED_OF_COMPARISON))
+    if best != start:
+        found = Judged(best, distance(best, pictures, _SEED_OF_COMPARISON))
+        after = min(before, found, key=lambda judged: judged.distance)
+    return Tuning(before, after, pictures, len(trials))
 
 
 class DrawnDistance:
