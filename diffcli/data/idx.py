@@ -31,7 +31,8 @@ def read_idx(file: BinaryIO) -> Tensor:
     sizes = file.read(4 * start[3])
     shape = [int.from_bytes(sizes[at : at + 4], "big") for at in range(0, 4 * start[3], 4)]
     size = math.prod(shape)
-    if size > _MAX_BYTES:
+    # Without what is zero, too: an empty array has strides, which can be too large as well.
+    if math.prod(length for length in shape if length) > _MAX_BYTES:
         raise ValueError(f"its header says {shape}, which is over {_MAX_BYTES >> 30} GiB")
     content = file.read(size + 1)
     if len(content) != size:

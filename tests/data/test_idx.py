@@ -67,6 +67,12 @@ def test_no_more_is_unpacked_than_the_header_says(tmp_path: Path) -> None:
     assert most < 10_000_000
 
 
+@pytest.mark.parametrize("shape", [(0, 2**31, 2**32 - 1), (2**32 - 1, 2**32 - 1, 0)])
+def test_empty_arrays_of_terabytes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="over 4 GiB"):
+        read_idx(BytesIO(idx(shape, b"")))
+
+
 def test_a_header_of_terabytes_is_refused_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match="which is over 4 GiB"):
         read_idx(BytesIO(idx((2**16, 2**16, 2**8), b"")))
