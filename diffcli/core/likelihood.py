@@ -16,9 +16,12 @@ _TIMESTEPS_OF_BOUND = 16
 # the difference, and by this many nats.
 _GIVE_UP_ERRORS, _GIVE_UP_NATS = 4.0, 5.0
 
-# Most timesteps that compare labels are drawn around this log-SNR: there, the labels of the shipped
-# digits differ by 5 nats per unit of log-SNR, and above 2 and below -4 by less than 1.
-_CENTRE, _WIDTH, _SHARE = -1.8, 1.4, 0.75
+# Labels are compared by the terms up to this log-SNR: above it, the network's errors under two
+# labels differ by more than what the picture says of them.
+_FINEST = 0.0
+
+# Where the terms of two labels of the shipped digits differ most, and over which range.
+_CENTRE, _WIDTH = -1.6, 1.6
 
 # Where images that show no digit are told from test digits best: by the error alone, at log-SNR -2
 # 96 % of the pairs of a printed letter and a test digit are in order, at log-SNR 2 67 %.
@@ -68,7 +71,8 @@ class VariationalBound:
         self.density = _normalised(self._weights / (1 + snr))
         bump = ((log_snr - _CENTRE) / _WIDTH).square().mul(-0.5).exp()
         steps = log_snr.diff(prepend=log_snr[:1]).abs()
-        self.label_density = torch.lerp(self.density, _normalised(steps * bump), _SHARE)
+        finest = max(_FINEST, float(log_snr[-1]))
+        self.label_density = _normalised((steps * bump).where(log_snr <= finest, 0.0))
 
     def prior(self, x0: Tensor) -> Tensor:
         """The first part, ``(B,)``, of images ``(B, C, H, W)`` in [-1, 1]."""
@@ -204,8 +208,9 @@ class _Scoring:
     def posterior(self) -> Tensor:
         """The posterior of the labels (Li et al. 2023, algorithm 1; Clark & Jaini 2023).
 
-        Only terms at noise levels that tell labels apart are compared, with the same noise for
-        all labels.  Labels that are clearly worse than the best one are given up early.
+        The bounds that are compared have the terms of a log-SNR up to 0 only: they are those of
+        the images with as much noise as that (Kingma & Gao 2023, sec. 3).  All labels get the same
+        noise.  Labels that are clearly worse than the best one are given up early.
         """
         self._restart_noise()
         count = len(self._images)

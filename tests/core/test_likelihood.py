@@ -109,12 +109,19 @@ def test_the_timesteps_are_spread_over_their_density_and_never_0() -> None:
                 assert share == pytest.approx(float(exact[t]), abs=1.5 / count)
 
 
-def test_labels_are_compared_where_they_differ_most_and_elsewhere_too() -> None:
+def test_labels_are_compared_where_they_differ_most_and_under_more_noise_too() -> None:
     model = denoiser(ZERO)
     density = VariationalBound(model).label_density
     log_snr = model.schedule.log_snr
-    assert float(density[(log_snr > -4) & (log_snr < 0.5)].sum()) > 0.6
-    assert (density[1:] > 0).all()
+    assert float(density[(log_snr > -4) & (log_snr <= 0)].sum()) > 0.9
+    assert torch.equal(density > 0, log_snr <= 0)
+
+
+def test_labels_are_compared_at_the_last_timestep_if_no_other_has_as_much_noise() -> None:
+    model = denoiser(ZERO, NoiseSchedule(torch.full((20,), 0.01)))
+    assert model.schedule.log_snr[-1] > 0
+    density = VariationalBound(model).label_density
+    assert density.nonzero().flatten().tolist() == [19]
 
 
 def test_the_decoder_of_a_perfect_estimate() -> None:
@@ -130,11 +137,12 @@ def test_the_decoder_of_a_perfect_estimate() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_posterior_is_that_of_bayes() -> None:
+def test_the_posterior_is_that_of_bayes_for_images_with_noise_of_log_snr_0() -> None:
     """Two classes whose means differ by little, so that most images could be of both."""
-    means = torch.stack([torch.full(SHAPE, 0.01), torch.full(SHAPE, -0.01)])
+    means = torch.stack([torch.full(SHAPE, 0.05), torch.full(SHAPE, -0.05)])
     x0 = normal(24) + means[torch.arange(24) % 2]
-    logits = torch.stack([-(x0 - mean).square().sum((1, 2, 3)) / (2 * STD**2) for mean in means])
+    variance = STD**2 + 1  # of the image over that of its noise
+    logits = torch.stack([-(x0 - mean).square().sum((1, 2, 3)) / (2 * variance) for mean in means])
     exact = torch.softmax(logits.double(), 0).T
     assert ((exact > 0.1) & (exact < 0.9)).sum() > 10
     found = score(denoiser(means), x0, batch_size=7).posterior

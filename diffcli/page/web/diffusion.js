@@ -298,9 +298,11 @@ export function* generate(denoiser, request) {
   }
 }
 
-// Where labels differ most, see `diffcli/core/likelihood.py`.
-const CENTRE = -1.8;
-const WIDTH = 1.4;
+// The log-SNR up to which labels are compared, and where they differ most, see
+// `diffcli/core/likelihood.py`.
+const FINEST = 0;
+const CENTRE = -1.6;
+const WIDTH = 1.6;
 
 // After two rounds, a label that is less probable than this is left out of the others.
 const LEFT_OUT = 1e-6;
@@ -342,8 +344,8 @@ export function* posterior(denoiser, image, rounds) {
 
 /**
  * Timesteps that tell labels apart, with the weights of their terms in the variational bound
- * (Kingma et al. 2021, eq. 13): evenly spread over a bump in log-SNR, in an order whose
- * first ones are spread as all of them are.
+ * (Kingma et al. 2021, eq. 13) of the image with noise: evenly spread over a bump in log-SNR,
+ * in an order whose first ones are spread as all of them are.
  *
  * @param {Schedule} schedule
  * @param {number} count
@@ -351,8 +353,11 @@ export function* posterior(denoiser, image, rounds) {
  */
 function labelTimesteps(schedule, count) {
   const logSnr = schedule.alphasCumprod.map((share) => Math.log(share / (1 - share)));
+  const finest = Math.max(FINEST, logSnr[logSnr.length - 1]);
   const density = logSnr.map((value, t) =>
-    t ? (logSnr[t - 1] - value) * Math.exp(-0.5 * ((value - CENTRE) / WIDTH) ** 2) : 0,
+    t && value <= finest
+      ? (logSnr[t - 1] - value) * Math.exp(-0.5 * ((value - CENTRE) / WIDTH) ** 2)
+      : 0,
   );
   const total = density.reduce((sum, value) => sum + value, 0);
   return Array.from({ length: count }, (_, i) => {
