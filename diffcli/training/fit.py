@@ -24,7 +24,7 @@ _WIDTHS = ((100_000, 32), (500_000, 48))
 
 # Up to so many images: the guidance to draw with.  It brings pictures closer to the data and
 # makes them less varied; the longer the training, the less of it is needed.
-_GUIDANCE = ((50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
+_GUIDANCE = ((25_000, 1.75), (50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
 _LEAST_GUIDANCE = 1.05
 
 # The batch grows with the square root of the number of images, and so does the number of steps.

@@ -17,12 +17,15 @@ MINUTE = RunConfig(max_seconds=60.0)
 SLOW, FAST = 190.0, 600.0  # images/s of two cores: AVX2 alone, AVX-512 with bfloat16
 
 
-def test_more_time_or_speed_means_wider_networks_and_larger_batches() -> None:
+def test_more_time_or_speed_means_wider_networks_larger_batches_and_less_guidance() -> None:
     order = [choose(replace(MINUTE, max_seconds=60.0 * 2**i), 60_000, SLOW) for i in range(12)]
     for name in ("width", "batch_size"):
         values = [choices[name] for choices in order]
         assert values == sorted(values)
         assert values[0] < values[-1]
+    guidance = [choices["sampling"].guidance_scale for choices in order]
+    assert guidance == sorted(guidance, reverse=True)
+    assert guidance[0] == 1.75 > guidance[3]
     assert order[3] == choose(MINUTE, 60_000, 8 * SLOW)
 
 
