@@ -131,7 +131,17 @@ def carry_out(job: Job, manner: Manner) -> None:
                 )
             if result["copies"] is not None and not quiet:
                 warn_of_copies(result["copies"], run.held_out_compared)
+            if not quiet:
+                say(_what_next(folder.path, config))
             print(json.dumps(result) if manner.as_json else folder.path)
+
+
+def _what_next(run: Path, config: RunConfig) -> str:
+    """The commands for a finished run; the settings of a distilled one need no search."""
+    commands = [f"draw with it: diffcli sample --model {run}"]
+    if config.distillation is None:
+        commands.append(f"look for better sampling settings: diffcli tune {run}")
+    return "; ".join(commands)
 
 
 def _load(

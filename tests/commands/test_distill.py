@@ -31,6 +31,8 @@ def test_a_run_is_distilled_resumed_drawn_from_and_described(
     done = diffcli("distill", "teacher", *options)
     assert (done.code, done.out) == (0, f"{Path('runs', 'student')}\n")
     assert "consistency, 2 steps" in done.err
+    assert "draw with it: diffcli sample --model " in done.err
+    assert "tune" not in done.err
     teacher = work / "runs" / "teacher" / "model.safetensors"
     description = read_description(work / "runs" / "student" / "model.safetensors")
     assert description.sampling.steps == 2

@@ -40,6 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, diffcli_process: Command) -
         assert done.out == f"{Path('runs') / recipe}\n"
         assert "Traceback" not in done.err
         assert "loss" in done.err
+        run = Path("runs") / recipe
+        assert done.err.endswith(
+            f"draw with it: diffcli sample --model {run}; "
+            f"look for better sampling settings: diffcli tune {run}\n"
+        )
     return folder
 
 
