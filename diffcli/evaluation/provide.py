@@ -1,6 +1,7 @@
 """The feature network of a data set: shipped, cached, or trained once."""
 
 import hashlib
+import math
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ Role = Literal["main", "check"]
 
 _SUFFIX = {"main": "", "check": "-check"}
 _SEED = {"main": 0, "check": 1}
+_FEWEST_FEATURES = 8
 
 
 def usual_place(role: Role, data: LabelledImages) -> Path:
@@ -63,7 +65,7 @@ def provide(
     """
     place = usual_place(role, train)
     if not place.exists():
-        dimension = _network_config(role, train).channels[-1]
+        dimension = _network_config(role, train, len(test)).channels[-1]
         check_count(len(train), dimension, "training images")
         check_count(len(test), dimension, "held-out images")
         made = train_features(role, train, test, device, on_progress=on_progress)
@@ -110,7 +112,7 @@ def train_features(
     Args:
         role: decides the architecture, and the seed if that is None.
         train: what it is trained on; always real images.
-        test: what its accuracy is measured on.
+        test: what its accuracy is measured on; if these are few, there are fewer features.
         device: where to train.
         seed: of weights, order and augmentation.
         epochs: see ``train_classifier``.
@@ -120,7 +122,7 @@ def train_features(
     epochs = epochs or default_epochs(len(train))
     start = time.perf_counter()
     network = train_classifier(
-        _network_config(role, train), train.to(device), seed, epochs, on_progress
+        _network_config(role, train, len(test)), train.to(device), seed, epochs, on_progress
     )
     recognised = read_images(network, test.images).logits.argmax(dim=1)
     description = FeatureDescription(
@@ -140,11 +142,13 @@ def train_features(
     return description, network
 
 
-def _network_config(role: Role, data: LabelledImages) -> FeatureNetworkConfig:
+def _network_config(role: Role, data: LabelledImages, held_out: int) -> FeatureNetworkConfig:
     channels, classes = data.images.shape[1], len(data.class_names)
+    # A covariance needs more images than features, and twice as many to be of use.
+    most = 2 ** int(math.log2(max(2 * _FEWEST_FEATURES, held_out) / 2))
     if role == "main":
-        return FeatureNetworkConfig("residual", channels, classes, (32, 64, 64))
-    return FeatureNetworkConfig("plain", channels, classes, (32, 64, 128))
+        return FeatureNetworkConfig("residual", channels, classes, (32, 64, min(64, most)))
+    return FeatureNetworkConfig("plain", channels, classes, (32, 64, min(128, most)))
 
 
 def digest(data: LabelledImages) -> str:

@@ -59,12 +59,20 @@ def test_that_of_another_data_set_is_trained_once(cache: Path) -> None:
 
 def test_nothing_is_trained_for_a_data_set_too_small_to_judge_by(cache: Path) -> None:
     for train, test, what in (
-        (bars(200, seed=1), bars(64, seed=2), "64 held-out images"),
-        (bars(60, seed=1), bars(90, seed=2), "60 training images"),
+        (bars(200, seed=1), bars(8, seed=2), "8 held-out images"),
+        (bars(30, seed=1), bars(90, seed=2), "30 training images"),
     ):
         with pytest.raises(DiffcliError, match=f"{what} are too few"):
             provide("main", train, test, CPU)
     assert not list(cache.rglob("*"))
+
+
+@pytest.mark.parametrize(("held_out", "features"), [(9, 8), (31, 8), (32, 16), (130, 64)])
+def test_few_held_out_images_are_judged_by_few_features(
+    cache: Path, held_out: int, features: int
+) -> None:
+    description, network = provide("check", bars(200, seed=1), bars(held_out, seed=2), CPU)
+    assert description.network.channels[-1] == network.head.in_features == features
 
 
 def test_a_file_is_used_only_for_images_it_was_trained_on(cache: Path) -> None:
