@@ -68,9 +68,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tiny_page(path: Path, names: tuple[str, ...], steps: int = 4) -> Path:
+GUIDED = SamplingSettings("ddim", 4, guidance_scale=2.0)
+
+
+def tiny_page(path: Path, names: tuple[str, ...], sampling: SamplingSettings = GUIDED) -> Path:
     architecture = tiny.config(channels=3, classes=len(names))
-    sampling = SamplingSettings("ddim", steps, guidance_scale=2.0)
     description = replace(
         tiny.description(sampling=sampling), architecture=architecture, class_names=names
     )
@@ -112,6 +114,24 @@ def test_it_draws_the_digit_of_the_seed(page: Page, digits: Path) -> None:
         "diffcli sample --label 7 -n 1 --seed 5 --sampler consistency --steps 2 --guidance 1"
     )
     assert "1,543,492 parameters" in page.locator("#about").inner_text()
+
+
+@pytest.mark.parametrize("scale", [1.15, 7.5])
+def test_the_guidance_of_the_model_is_kept_until_it_is_changed(
+    page: Page, tmp_path: Path, scale: float
+) -> None:
+    sampling = replace(GUIDED, guidance_scale=scale, guidance_interval=(4, 9))
+    page.goto(tiny_page(tmp_path / "a.html", ("one", "two"), sampling).as_uri())
+    wait_for_film(page, 4)
+    command = page.locator("#draw-command")
+    assert command.inner_text().endswith(f"--guidance {scale} --guidance-interval 4-9")
+    page.fill("#draw-guidance", "1.234")
+    wait_for_film(page, 4)
+    assert command.inner_text().endswith("--guidance 1.2")
+    assert page.input_value("#draw-guidance") == "1.2"
+    page.focus("#draw-guidance")
+    page.keyboard.press("ArrowRight")
+    expect(command).to_have_text(re.compile("--guidance 1[.]3$"))
 
 
 def test_drawing(page: Page, tmp_path: Path) -> None:

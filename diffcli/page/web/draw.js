@@ -46,6 +46,7 @@ export function mountDraw(engine, model, onDrawn) {
   sampler.append(...Object.keys(SAMPLERS).map((name) => new Option(name)));
   steps.max = String(Math.max(sampling.steps, Math.min(MOST_STEPS, schedule.numTimesteps)));
   steps.value = String(sampling.steps);
+  guidance.max = String(Math.max(sampling.guidance_scale, Number(guidance.max)));
   guidance.value = String(sampling.guidance_scale);
   sampler.value = sampling.sampler;
   label.value = FIRST_LABEL;
@@ -159,6 +160,10 @@ export function mountDraw(engine, model, onDrawn) {
     }, SECONDS_PER_STEP * 1000);
   }
 
+  // A slider in steps would round the model's own scale, which may have two decimals.
+  guidance.addEventListener("input", () => {
+    guidance.value = String(Math.round(10 * Number(guidance.value)) / 10);
+  });
   for (const field of [seed, steps, guidance, sampler, compare, otherGuidance]) {
     field.addEventListener("input", draw);
   }
