@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from diffcli.core.parameters import SamplingSettings
 from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
@@ -22,10 +23,13 @@ from diffcli.training.setup import make_trainer
 # A narrow network makes more steps in the time; a wide one learns more in a step.
 _WIDTHS = ((100_000, 32), (500_000, 48))
 
-# Up to so many images: the guidance to draw with.  It brings pictures closer to the data and
-# makes them less varied; the longer the training, the less of it is needed.
+# Up to so many images: the guidance to draw grey pictures with.  It brings pictures closer to the
+# data and makes them less varied; the longer the training, the less of it is needed.
 _GUIDANCE = ((25_000, 1.75), (50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
 _LEAST_GUIDANCE = 1.05
+# Pictures in colour show more kinds of things than digits and letters do, and need so many times
+# as much of it.
+_GUIDANCE_OF_COLOUR = 6
 
 # The batch grows with the square root of the number of images, and so does the number of steps.
 _IMAGES_OF_BATCH_16 = 11_000
@@ -64,17 +68,19 @@ def fitted(
     speed = 0.0
     if config.max_seconds is not None:
         (speed,) = distributed.from_leader(_reference_speed(config, data, device))
-    choices = choose(config, len(data), speed * distributed.size)
+    colour = data.images.shape[1] == 3
+    choices = choose(config, len(data), speed * distributed.size, colour)
     return {name: value for name, value in choices.items() if name not in given}
 
 
-def choose(config: RunConfig, count: int, speed: float) -> dict[str, Any]:
+def choose(config: RunConfig, count: int, speed: float, colour: bool = False) -> dict[str, Any]:
     """The fields of the recipe for the limits of a run.
 
     Args:
         config: of the run.
         count: number of training images.
         speed: images per second of the default network, if the run has a limit in time.
+        colour: whether the images have colours.
     """
     by_time = by_passes = by_steps = float("inf")
     if config.max_seconds is not None:
@@ -87,21 +93,27 @@ def choose(config: RunConfig, count: int, speed: float) -> dict[str, Any]:
     augmentation = _AUGMENTATION if images > _MANY_PASSES * count else 0.0
     choices: dict[str, Any] = {"augmentation": augmentation}
     if images != by_steps and config.recipe.name == "fast":
+        choices["sampling"] = _choose_sampling(images, colour)
         choices |= _choose_network(images, images == by_passes)
     return choices
 
 
+def _choose_sampling(images: float, colour: bool) -> SamplingSettings:
+    guidance = next((scale for most, scale in _GUIDANCE if images <= most), _LEAST_GUIDANCE)
+    if colour:
+        guidance = round(1 + _GUIDANCE_OF_COLOUR * (guidance - 1), 2)
+    return replace(RECIPES["fast"].sampling, guidance_scale=guidance)
+
+
 def _choose_network(images: float, by_passes: bool) -> dict[str, Any]:
-    """Width, batch size and sampling for a number of images, which passes or time limit."""
+    """Width and batch size for a number of images, which passes or time limit."""
     default = RECIPES["fast"]
     batch_size = 8 * max(1, round(2 * (images / _IMAGES_OF_BATCH_16) ** 0.5))
-    guidance = next((scale for most, scale in _GUIDANCE if images <= most), _LEAST_GUIDANCE)
-    sampling = replace(default.sampling, guidance_scale=guidance)
     if by_passes:
         # Time is no limit: nothing is gained by a narrow network or a large batch.
-        return {"batch_size": min(batch_size, default.batch_size), "sampling": sampling}
+        return {"batch_size": min(batch_size, default.batch_size)}
     width = next((width for most, width in _WIDTHS if images <= most), default.width)
-    return {"batch_size": min(batch_size, _LARGEST_BATCH), "width": width, "sampling": sampling}
+    return {"batch_size": min(batch_size, _LARGEST_BATCH), "width": width}
 
 
 def _reference_speed(config: RunConfig, data: LabelledImages, device: torch.device) -> float:

@@ -125,7 +125,7 @@ def fine_tuning_recipe(
         sampling=replace(
             sampling,
             steps=min(schedule.num_timesteps, max(sampling.steps, 16)),
-            guidance_scale=1.5,
+            guidance_scale=max(1.5, sampling.guidance_scale),
             guidance_interval=None,
         ),
         batch_size=16,

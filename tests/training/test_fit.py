@@ -29,6 +29,16 @@ def test_more_time_or_speed_means_wider_networks_larger_batches_and_less_guidanc
     assert order[3] == choose(MINUTE, 60_000, 8 * SLOW)
 
 
+def test_pictures_in_colour_are_drawn_with_more_guidance() -> None:
+    grey, colour = (choose(MINUTE, 1_000, FAST, colour) for colour in (False, True))
+    assert (grey["sampling"].guidance_scale, colour["sampling"].guidance_scale) == (1.5, 4)
+    assert {**grey, "sampling": colour["sampling"]} == colour
+    data = tiny_digits(20)
+    coloured = replace(data, images=data.images.expand(-1, 3, -1, -1))
+    found = fitted(replace(MINUTE, epochs=1), coloured, CPU, Distributed(), set())
+    assert found["sampling"].guidance_scale == 5.5
+
+
 @pytest.mark.parametrize("seconds", [20.0, 60.0, 300.0, 1800.0, 7200.0])
 @pytest.mark.parametrize("speed", [SLOW / 3, SLOW, FAST])
 @pytest.mark.parametrize("error", [0.5, 2.0])
@@ -142,3 +152,13 @@ def test_a_real_measurement_ends_in_a_choice() -> None:
     choices = fitted(MINUTE, tiny_digits(20), CPU, Distributed(), set())
     assert choices["batch_size"] % 8 == 0
     assert set(choices) == {"batch_size", "width", "sampling", "augmentation"}
+
+
+def test_fine_tuning_never_draws_with_less_guidance_than_the_model() -> None:
+    def scale(own: float) -> float:
+        sampling = SamplingSettings(guidance_scale=own, guidance_interval=(3, 9))
+        found = fine_tuning_recipe(ScheduleConfig(), "epsilon", sampling, 64).sampling
+        assert found.guidance_interval is None
+        return found.guidance_scale
+
+    assert (scale(1.15), scale(2.5)) == (1.5, 2.5)
