@@ -5,6 +5,7 @@ counted in images of the default network: its measured speed, times the time.  T
 change slowly with that number: half or twice the speed makes little difference.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -25,11 +26,16 @@ _WIDTHS = ((100_000, 32), (500_000, 48))
 
 # Up to so many images: the guidance to draw grey pictures with.  It brings pictures closer to the
 # data and makes them less varied; the longer the training, the less of it is needed.
-_GUIDANCE = ((25_000, 1.75), (50_000, 1.5), (100_000, 1.25), (500_000, 1.2), (2_000_000, 1.1))
-_LEAST_GUIDANCE = 1.05
-# Pictures in colour show more kinds of things than digits and letters do, and need so many times
-# as much of it.
-_GUIDANCE_OF_COLOUR = 6
+_GUIDANCE = (
+    (25_000, 1.75),
+    (50_000, 1.5),
+    (100_000, 1.25),
+    (500_000, 1.2),
+    (2_000_000, 1.1),
+    (math.inf, 1.05),
+)
+# Pictures in colour show more kinds of things than digits and letters do.
+_GUIDANCE_OF_COLOUR = ((500_000, 2.5), (math.inf, 1.5))
 
 # The batch grows with the square root of the number of images, and so does the number of steps.
 _IMAGES_OF_BATCH_16 = 11_000
@@ -99,10 +105,9 @@ def choose(config: RunConfig, count: int, speed: float, colour: bool = False) ->
 
 
 def _choose_sampling(images: float, colour: bool) -> SamplingSettings:
-    guidance = next((scale for most, scale in _GUIDANCE if images <= most), _LEAST_GUIDANCE)
-    if colour:
-        guidance = round(1 + _GUIDANCE_OF_COLOUR * (guidance - 1), 2)
-    return replace(RECIPES["fast"].sampling, guidance_scale=guidance)
+    table = _GUIDANCE_OF_COLOUR if colour else _GUIDANCE
+    scale = next(scale for most, scale in table if images <= most)
+    return replace(RECIPES["fast"].sampling, guidance_scale=scale)
 
 
 def _choose_network(images: float, by_passes: bool) -> dict[str, Any]:
