@@ -27,6 +27,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def typed(argument: object) -> str:
+    """An argument of a command as a shell takes it."""
+    return f'"{argument}"' if " " in str(argument) else str(argument)
+
+
 def warn_of_copies(share: float, held_out: int) -> None:
     """Say so if pictures are copies of training images.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
 _MAX_CLASSES = 20
+_FEW_HELD_OUT = 250
 
 # Key, heading and format of every figure.
 _FIGURES = (
@@ -144,7 +145,7 @@ def evaluate(
     from diffcli.evaluation.judge import Judge
     from diffcli.evaluation.network import check_count
     from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.samples import draw_samples, load_samples
+    from diffcli.evaluation.samples import check_classes, draw_samples, load_samples
     from diffcli.evaluation.summary import Evaluation
     from diffcli.figures.report import draw_report
     from diffcli.files.locations import find_model
@@ -157,6 +158,8 @@ def evaluate(
     settings = drawer.settings(sampler, steps, guidance) if drawer else None
     data = data or (drawer.description.dataset if drawer else "mnist")
     dataset = load_data(data, drawer.description.architecture.image_shape[1:] if drawer else None)
+    if drawer:
+        check_classes(drawer, dataset.train)
     read = load_samples(samples, dataset.train) if samples else None
     with ProgressDisplay(quiet) as display:
         _, network = find_features(
@@ -181,9 +184,16 @@ def evaluate(
         for pictures in sets():
             evaluation.add(pictures, cas)
     if output:
-        title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
         report = output_path(output, force)
-        save_png(report, draw_report(pictures, evaluation, dataset.train, title))
+        save_png(
+            report,
+            draw_report(
+                pictures,
+                evaluation,
+                dataset.train,
+                f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}",
+            ),
+        )
         if not quiet:
             say(f"report: {report}")
     document = {
@@ -196,7 +206,16 @@ def evaluate(
     }
     _print_figures(document, as_json)
     if not quiet:
-        warn_of_copies(document["median"]["copies"], document["real"]["images"])
+        _warn(document["median"]["copies"], document["real"]["images"])
+
+
+def _warn(copies: float, held_out: int) -> None:
+    warn_of_copies(copies, held_out)
+    if held_out < _FEW_HELD_OUT:
+        say(
+            f"only {held_out} pictures are held out: their distance from the training images, "
+            "and what is compared with it, is rough"
+        )
 
 
 def _refuse(drawing: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share, the parsers of all options, and places to write to."""
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -202,6 +203,10 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:
         raise UsageError(f"the output {path} is {kind}; name a file")
     if path.parent.exists() and not path.parent.is_dir():
         raise UsageError(f"{path.parent} is a file; the output {path} cannot be in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    effective = os.access in os.supports_effective_ids
+    if not os.access(folder, os.W_OK, effective_ids=effective):
+        raise UsageError(f"the folder {folder} cannot be written, and so not {path}; name another")
 
 
 def output_path(wanted: Path, force: bool) -> Path:

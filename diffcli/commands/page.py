@@ -11,12 +11,10 @@ from diffcli.commands.options import (
     JsonOption,
     ModelOption,
     QuietOption,
+    check_output,
     option,
     output_path,
 )
-from diffcli.errors import UsageError
-
-_SUFFIXES = (".html", ".htm")
 
 
 def page(
@@ -33,8 +31,7 @@ def page(
     The page draws step by step, adds noise to own pictures and removes it, and shows timesteps,
     noise schedules, and diffusion in two dimensions. It loads nothing from a network.
     """
-    if output.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"{output} must end in .html")
+    check_output(output, (".html", ".htm"))
 
     from diffcli.files.checkpoint import load_model
     from diffcli.files.locations import find_model

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffcli.commands.console import ProgressDisplay
+from diffcli.commands.console import ProgressDisplay, say
 from diffcli.commands.options import (
     MAX_SEED,
     OUTPUT_PANEL,
@@ -96,6 +96,8 @@ def score(
         save_png(path, score_figure(drawer, read, found))
         if not as_json:
             print(path)
+        elif not quiet:
+            say(f"figure: {path}")
 
 
 def _summary(pictures: "Pictures", score: "Score") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from diffcli.commands.console import (
     say,
     show_plan,
     status_line,
+    typed,
     warn_of_copies,
 )
 from diffcli.errors import UsageError
@@ -91,6 +92,8 @@ def carry_out(job: Job, manner: Manner) -> None:
     config, folder = job.config, job.folder
     where = open_device(manner.device)
     with join_processes() as distributed:
+        if not manner.dry_run and distributed.is_leader:
+            folder.require_idle()
         quiet = manner.quiet or not distributed.is_leader
         dataset = _load(config, manner.data_dir, distributed, quiet)
         if job.source:
@@ -118,30 +121,32 @@ def carry_out(job: Job, manner: Manner) -> None:
         if interruption() and run.progress < 1:
             say(
                 f"stopped after {run.trainer.steps_done} steps, all saved; go on with: "
-                f"diffcli train --resume {folder.path.name}"
+                f"diffcli train --resume {typed(folder.path.name)}"
             )
             raise typer.Exit(interruption.exit_code)
         if distributed.is_leader:
             folder.save_loss_chart()
             result = {"folder": str(folder.path), **run.summary()}
-            if run.kept_step < run.trainer.steps_done and not quiet:
-                say(
-                    f"the loss on held-out pictures was lowest after step {run.kept_step:,} of "
-                    f"{run.trainer.steps_done:,}; the average of then is the model"
-                )
-            if result["copies"] is not None and not quiet:
-                warn_of_copies(result["copies"], run.held_out_compared)
             if not quiet:
-                say(_what_next(folder.path, config))
+                _conclude(run, result["copies"])
             print(json.dumps(result) if manner.as_json else folder.path)
 
 
-def _what_next(run: Path, config: RunConfig) -> str:
-    """The commands for a finished run; the settings of a distilled one need no search."""
-    commands = [f"draw with it: diffcli sample --model {run}"]
-    if config.distillation is None:
-        commands.append(f"look for better sampling settings: diffcli tune {run}")
-    return "; ".join(commands)
+def _conclude(run: "Run", copies: float | None) -> None:
+    """Say what became of a run, and which commands come next."""
+    if run.kept_step < run.trainer.steps_done:
+        say(
+            f"the loss on held-out pictures was lowest after step {run.kept_step:,} of "
+            f"{run.trainer.steps_done:,}; the average of then is the model"
+        )
+    if copies is not None:
+        warn_of_copies(copies, run.held_out_compared)
+    name = typed(run.folder.path)
+    commands = [f"draw with it: diffcli sample --model {name}"]
+    # The settings of a distilled one need no search.
+    if run.trainer.config.distillation is None:
+        commands.append(f"look for better sampling settings: diffcli tune {name}")
+    say("; ".join(commands))
 
 
 def _load(

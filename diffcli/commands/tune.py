@@ -93,8 +93,10 @@ def tune(
     run = None if output else run_of_model(path)
     with run.locked() if run else nullcontext():
         found = _tuned(drawer, evaluations, max_time or _DEFAULT_SECONDS, data, features, quiet)
-        target = path
-        if found.after.settings != drawer.description.sampling:
+        target, better = path, found.after.settings != drawer.description.sampling
+        if not better and not quiet:
+            say("nothing better was found; the settings stay as they are")
+        if better or output:
             target = output_path(output, force) if output else path
             description = replace(drawer.description, sampling=found.after.settings)
             if run:  # which, if it goes on, saves its model with the settings in its configuration
@@ -102,8 +104,6 @@ def tune(
                 recipe = replace(config.recipe, sampling=description.sampling)
                 run.save_config(replace(config, recipe=recipe))
             save_model(target, description, drawer.denoiser.network.state_dict())
-        elif not quiet:
-            say("nothing better was found; the model stays as it is")
     if as_json:
         print(json.dumps({"model": str(target), **_document(found)}))
     else:
@@ -121,12 +121,14 @@ def _tuned(
     from diffcli.core.generate import count_evaluations
     from diffcli.data.sources import load_data
     from diffcli.evaluation.provide import find_features
+    from diffcli.evaluation.samples import check_classes
     from diffcli.evaluation.tuning import DrawnDistance
     from diffcli.evaluation.tuning import tune as search
 
     description = drawer.description
     start, num_timesteps = description.sampling, drawer.num_timesteps
     dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
+    check_classes(drawer, dataset.train)
     with ProgressDisplay(quiet) as display:
         _, network = find_features(
             features,

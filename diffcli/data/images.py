@@ -69,6 +69,20 @@ def resized(data: LabelledImages, size: tuple[int, int]) -> LabelledImages:
     return LabelledImages(images, data.labels, data.class_names)
 
 
+def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Choose ``count`` images at random, with each label in proportion to its share.
+
+    Classes lie far apart in feature space: random shares would dominate a Frechet distance.
+
+    Returns:
+        Indices in increasing order, int64 ``(count,)``; distinct, unless more are wanted than
+        there are.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order].argsort(stable=True)]
+    return order[(torch.arange(count) * 2 + 1) * len(labels) // (2 * count)].sort().values
+
+
 def to_model_range(pixels: Tensor) -> Tensor:
     """uint8 to float32 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)

@@ -9,7 +9,7 @@ import torch
 
 from diffcli.data.folder import OnProgress, Unreadable, load_folder
 from diffcli.data.idx import load_idx_pair
-from diffcli.data.images import LabelledImages, resized
+from diffcli.data.images import LabelledImages, proportional_subset, resized
 from diffcli.data.mnist import load_mnist
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.locations import cache_folder
@@ -88,16 +88,18 @@ def load_data(
 
 
 def _hold_out(data: LabelledImages) -> Splits:
-    """Set a twentieth of the images aside, or 16 if there are few, always the same.
+    """Set a twentieth of the images of each label aside, or 16 in all, always the same.
 
     Which average of a run is kept, and whether it copies, is decided by them; but of the fewest
     images, most are needed for training.
     """
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
     few = min(_FEWEST_HELD_OUT, round(len(data) * _LARGEST_HELD_OUT_SHARE))
     count = max(1, few, round(len(data) * _HELD_OUT_SHARE))
+    chosen = proportional_subset(data.labels, count, seed=0)
+    left = torch.ones(len(data), dtype=torch.bool)
     # A single image is used as both.
-    return data.subset(order[count:] if len(data) > 1 else order), data.subset(order[:count])
+    left[chosen] = len(data) == 1
+    return data.subset(left.nonzero()[:, 0]), data.subset(chosen)
 
 
 def _fetch(name: str, folder: Path) -> Splits:

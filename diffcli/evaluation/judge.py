@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.errors import DiffcliError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
@@ -206,20 +206,6 @@ class Judge:
     def _stage(self, name: str) -> OnProgress | None:
         report = self._on_stage
         return report and (lambda done, total: report(name, done, total))
-
-
-def proportional_subset(labels: Tensor, count: int, seed: int) -> Tensor:
-    """Choose ``count`` images at random, with each label in proportion to its share.
-
-    Classes lie far apart in feature space: random shares would dominate a Frechet distance.
-
-    Returns:
-        Indices in increasing order, int64 ``(count,)``; distinct, unless more are wanted than
-        there are.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = order[labels[order].argsort(stable=True)]
-    return order[(torch.arange(count) * 2 + 1) * len(labels) // (2 * count)].sort().values
 
 
 def worst(labels: Tensor, evidence: Evidence, count: int) -> list[int]:

@@ -67,7 +67,7 @@ def provide(
     if not place.exists():
         dimension = _network_config(role, train, len(test)).channels[-1]
         check_count(len(train), dimension, "training images")
-        check_count(len(test), dimension, "held-out images")
+        check_count(len(test), dimension, f"held-out images, of {len(train) + len(test)},")
         made = train_features(role, train, test, device, on_progress=on_progress)
         place.parent.mkdir(parents=True, exist_ok=True)
         save_features(place, *made)

@@ -6,12 +6,25 @@ import torch
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.folder import load_folder
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.evaluation.judge import proportional_subset
 from diffcli.evaluation.network import OnProgress
 from diffcli.files.arrays import PictureArrays, load_npz
 from diffcli.sampling.model import Model
+
+
+def check_classes(model: Model, data: LabelledImages) -> None:
+    """Check that a model has the classes of a data set.
+
+    Raises:
+        UsageError: if not.
+    """
+    if model.class_names != data.class_names:
+        raise UsageError(
+            f"the model has the classes {', '.join(model.class_names)}, and the data set has "
+            f"{', '.join(data.class_names)}",
+            "data",
+        )
 
 
 def draw_samples(
@@ -35,12 +48,7 @@ def draw_samples(
     Raises:
         UsageError: if the model has other classes than the data set, or a seed is too large.
     """
-    if model.class_names != data.class_names:
-        raise UsageError(
-            f"the model has the classes {', '.join(model.class_names)}, and the data set has "
-            f"{', '.join(data.class_names)}",
-            "data",
-        )
+    check_classes(model, data)
     labels = data.labels[proportional_subset(data.labels, count, seed)]
     request = model.request(labels.tolist(), 1, seed, settings)
     parts = []

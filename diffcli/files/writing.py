@@ -35,7 +35,11 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     # Short, so that a name of the greatest length allowed can be written too.
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    handle = os.open(temporary, flags, 0o666)
+    try:
+        handle = os.open(temporary, flags, 0o666)
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

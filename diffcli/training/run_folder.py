@@ -157,6 +157,16 @@ class RunFolder:
         finally:
             lock.release()
 
+    def require_idle(self) -> None:
+        """Check that no other process trains in this folder, if there is one.
+
+        Raises:
+            UsageError: if one does.
+        """
+        if (self.path / _LOCK_FILE).exists():
+            with self.locked():
+                pass
+
     def save_config(self, config: RunConfig) -> None:
         """Write the configuration."""
         content = json.dumps(config.document(), indent=2, ensure_ascii=False) + "\n"

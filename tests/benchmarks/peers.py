@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffcli.data.images import to_model_range, to_pixels
+from diffcli.data.images import proportional_subset, to_model_range, to_pixels
 from diffcli.data.mnist import load_mnist
-from diffcli.evaluation.judge import proportional_subset
 from diffcli.files.arrays import save_npz
 
 BATCH = 32

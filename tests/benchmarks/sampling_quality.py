@@ -26,10 +26,9 @@ from diffcli.core.denoiser import Estimate
 from diffcli.core.noise import ImageNoise
 from diffcli.core.samplers import SAMPLERS, Step, StepPlan
 from diffcli.core.schedule import NoiseSchedule, step_plan
-from diffcli.data.images import to_pixels
+from diffcli.data.images import proportional_subset, to_pixels
 from diffcli.data.sources import load_data
 from diffcli.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
-from diffcli.evaluation.judge import proportional_subset
 from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import provide
 from diffcli.files.pictures import save_png

@@ -199,6 +199,9 @@ def test_errors_are_one_line(
     assert last_line(diffcli("evaluate", "--model", model, "--n", 7)).is_one_line_error(
         1, "7 samples"
     )
+    assert diffcli("evaluate", "--model", model, "--data", "mnist").is_one_line_error(
+        2, "the model has the classes"
+    )
     own = ("--features", tmp_path / "no.safetensors")
     assert diffcli(*judged, samples, *own).is_one_line_error(1, "feature network", "--features")
     assert diffcli("evaluate", "--model", tmp_path / "no").is_one_line_error(2, "no model")

@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from PIL import Image
 
 from tests.conftest import Command
+from tests.rights import unprivileged
 
 FIGURES = [
     (("inspect-embedding",), "embedding.png"),
@@ -74,6 +77,22 @@ def test_folders_of_outputs_are_made(diffcli: Command, command: str) -> None:
     assert (result.code, result.out) == (0, f"{Path('new/folder/x.png')}\n")
     with Image.open("new/folder/x.png") as picture:
         picture.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="folders have no such rights")
+@pytest.mark.parametrize("command", ["score grey.png", "evaluate", "page", "sample"])
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(
+    diffcli: Command, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The folders of pytest cannot even be entered without the rights of root.
+    with TemporaryDirectory() as place, monkeypatch.context() as context:
+        Path(place).chmod(0o555)
+        context.chdir(place)
+        name = Path("new") / ("x.html" if command == "page" else "x.png")
+        with unprivileged():
+            result = diffcli(*command.split(), "-m", "mnist", "-o", name)
+        Path(place).chmod(0o755)
+    assert result.is_one_line_error(2, f"the folder {place} cannot be written")
 
 
 @pytest.mark.parametrize(

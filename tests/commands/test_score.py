@@ -161,6 +161,9 @@ def test_the_table_and_the_figure(
         assert figure.width > 600
         # Two blocks of the same width, one below the other.
         assert figure.height > 2 * 4 * 100
+    result = diffcli("score", "--model", model, ".", "-o", "score.png", "--force", "--json")
+    assert json.loads(result.out)["count"] == 2
+    assert result.err.endswith("figure: score.png\n")
 
 
 @pytest.mark.parametrize(

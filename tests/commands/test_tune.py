@@ -94,8 +94,13 @@ def test_without_an_improvement_nothing_changes(diffcli: Command, run: RunFolder
     before = (run.path / "model.safetensors").read_bytes()
     result = diffcli("tune", "bars", "--max-time", "1s")
     assert result.code == 0, result.err
-    assert "the model stays as it is" in result.err
+    assert "nothing better was found" in result.err
     assert (run.path / "model.safetensors").read_bytes() == before
+    result = diffcli("tune", "bars", "--max-time", "1s", "-o", "copy.safetensors")
+    assert (result.code, result.out) == (0, "copy.safetensors\n")
+    assert read_description(Path("copy.safetensors")) == read_description(
+        run.path / "model.safetensors"
+    )
 
 
 def test_what_cannot_be_tuned(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:

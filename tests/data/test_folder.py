@@ -125,3 +125,14 @@ def test_a_twentieth_is_held_out_and_more_of_few(tmp_path: Path, count: int, hel
     data = load_data(str(tmp_path))
     assert len(data.held_out) == held_out
     assert len(data.train) == max(1, count - held_out)
+
+
+def test_each_class_is_held_out_in_its_share(tmp_path: Path) -> None:
+    for number in range(200):
+        label = "few" if number % 4 == 0 else "many"
+        solid(tmp_path / label / f"{number}.png", (4, 4), number, "L")
+    data = load_data(str(tmp_path))
+    assert data.train.labels.bincount().tolist() == [46, 138]
+    assert data.held_out.labels.bincount().tolist() == [4, 12]
+    shades = torch.cat([data.train.images, data.held_out.images])[:, 0, 0, 0]
+    assert sorted(shades.tolist()) == list(range(200))

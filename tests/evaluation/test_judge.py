@@ -4,15 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.errors import DiffcliError
-from diffcli.evaluation.judge import (
-    Judge,
-    closest_of_each_label,
-    grey_values,
-    proportional_subset,
-    worst,
-)
+from diffcli.evaluation.judge import Judge, closest_of_each_label, grey_values, worst
 from diffcli.evaluation.neighbours import Nearest
 from diffcli.evaluation.network import FeatureNetwork
 from diffcli.evaluation.summary import Evaluation

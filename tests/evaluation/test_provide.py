@@ -59,7 +59,7 @@ def test_that_of_another_data_set_is_trained_once(cache: Path) -> None:
 
 def test_nothing_is_trained_for_a_data_set_too_small_to_judge_by(cache: Path) -> None:
     for train, test, what in (
-        (bars(200, seed=1), bars(8, seed=2), "8 held-out images"),
+        (bars(200, seed=1), bars(8, seed=2), "8 held-out images, of 208,"),
         (bars(30, seed=1), bars(90, seed=2), "30 training images"),
     ):
         with pytest.raises(DiffcliError, match=f"{what} are too few"):

@@ -18,8 +18,10 @@ def test_it_writes_and_replaces(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_atomically(tmp_path / "nowhere" / "a.bin", b"content")
+    path = tmp_path / "nowhere" / "a.bin"
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(path, b"content")
+    assert error.value.filename == str(path), "not that of a temporary file"
     assert list(tmp_path.iterdir()) == []
 
 

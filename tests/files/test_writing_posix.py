@@ -16,6 +16,7 @@ import pytest
 
 from diffcli.files.writing import write_atomically
 from tests.files.test_writing import WRITER
+from tests.rights import unprivileged
 
 if sys.platform == "win32":
     pytest.skip("Windows has other modes, links and limits", allow_module_level=True)
@@ -41,19 +42,6 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Without the rights of root, for whom no folder is read-only."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077])

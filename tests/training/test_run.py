@@ -336,10 +336,14 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="another process is training in"):
         next(second.train(lambda: False))
     with pytest.raises(UsageError, match="another process is training in"):
+        RunFolder(folder).require_idle()
+    with pytest.raises(UsageError, match="another process is training in"):
         RunFolder(folder).create(tiny_config(seed=9), force=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     list(training)
+    RunFolder(folder).require_idle()
+    RunFolder(tmp_path / "none").require_idle()
     RunFolder(folder).create(tiny_config(seed=9), force=True)
     assert RunFolder(folder).config().seed == 9
 
