@@ -1,7 +1,10 @@
 """What the user sees while a command runs: messages, progress, interruption."""
 
 import math
+import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +31,9 @@ def say(line: str) -> None:
 
 
 def typed(argument: object) -> str:
-    """An argument of a command as a shell takes it."""
-    return f'"{argument}"' if " " in str(argument) else str(argument)
+    """An argument of a command as the shell of this system takes it."""
+    text = str(argument)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def warn_of_copies(share: float, held_out: int) -> None:

@@ -1,14 +1,17 @@
 """What commands print of themselves."""
 
-import shlex
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
 from diffcli.commands.console import typed
 
 
-@pytest.mark.parametrize("name", ["runs/quick", "runs/two words", " a  b "])
-def test_an_argument_can_be_pasted(name: str) -> None:
-    assert shlex.split(f"diffcli tune {typed(name)}") == ["diffcli", "tune", name]
-    assert typed(Path(name)) == typed(str(Path(name)))
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["quick", "two words", "it's", "$HOME"])
+def test_an_argument_can_be_pasted_into_a_shell(name: str) -> None:
+    program = "import sys; print(sys.argv[1:])"
+    command = f"{typed(sys.executable)} -c {typed(program)} {typed(name)}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr([name])

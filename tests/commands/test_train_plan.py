@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load, load_file
 
+from diffcli.commands.console import typed
+from diffcli.training.run_folder import RunFolder
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -50,6 +52,19 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "warning" not in done.err
     for name in ("parameters", "FLOPs per image", "ᾱ at the last timestep", "speed"):
         assert said[name]
+
+
+def test_a_run_in_training_is_refused_before_anything_is_read_or_measured(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--data", pictures, "--batch-size", "4", "--max-steps", "2", "--name", "a run")
+    done = diffcli("train", *options)
+    assert done.code == 0, done.err
+    assert f"diffcli tune {typed(Path('runs', 'a run'))}" in done.err
+    with RunFolder(Path("runs", "a run")).locked():
+        for again in (("--resume", "a run", "--max-steps", "3"), (*options, "--force")):
+            assert diffcli("train", *again).is_one_line_error(2, "another process is training")
 
 
 def test_what_is_fitted_is_shown_recorded_and_kept(

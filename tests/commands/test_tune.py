@@ -108,6 +108,8 @@ def test_what_cannot_be_tuned(diffcli: Command, run: RunFolder, tmp_path: Path) 
     assert diffcli("tune", "mnist-2step").is_one_line_error(2, "distilled")
     assert diffcli("tune", "bars", "-o", "a.png").is_one_line_error(2, ".safetensors")
     assert diffcli("tune", "none").is_one_line_error(2, "there is no model none")
+    other = diffcli("tune", "bars", "--data", "mnist")
+    assert other.is_one_line_error(2, "the model has the classes")
     with run.locked():
         assert diffcli("tune", "bars").is_one_line_error(2, "another process")
     lost = tmp_path / "lost.safetensors"

@@ -38,6 +38,7 @@ const FUNCTIONS = {
     const init = request.init && floats(request.init);
     return [...diffusion.generate(denoiser, { ...request, init })];
   },
+  labelTimesteps: (count) => diffusion.labelTimesteps(denoiser.schedule, count),
   posterior: (image, rounds) => [...diffusion.posterior(denoiser, floats(image), rounds)].pop(),
   idealEstimate: (alphasCumprod, points, t, x) =>
     idealEstimate(new diffusion.Schedule(alphasCumprod), points, t, x),

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.embedding import SinusoidalPositionEmbedding
 from diffcli.core.generate import Init, generate
+from diffcli.core.likelihood import VariationalBound
 from diffcli.core.parameters import (
     SamplerName,
     SamplingSettings,
@@ -243,6 +244,20 @@ def test_the_labels_of_real_digits_are_found(mnist: tuple[bytes, Denoiser]) -> N
     found = torch.tensor(compute(*calls, page=page))
     assert found.argmax(1).tolist() == test.labels.tolist()
     close(found.sum(1).tolist(), torch.ones(4))
+
+
+def test_labels_are_compared_at_the_same_noise_levels(mnist: tuple[bytes, Denoiser]) -> None:
+    page, denoiser = mnist
+    bound = VariationalBound(denoiser)
+    (drawn,) = compute(["labelTimesteps", 63], page=page)
+    # The weights of the bound, over how often each timestep is drawn.
+    snr = denoiser.schedule.log_snr.exp()
+    for t, weight in drawn:
+        exact = float((snr[t - 1] - snr[t]) / 2 / bound.label_density[t])
+        assert weight == pytest.approx(exact, rel=1e-4)
+    timesteps = torch.tensor([t for t, _ in drawn])
+    shares = timesteps.bincount(minlength=len(snr)).cumsum(0) / len(drawn)
+    assert float((shares - bound.label_density.cumsum(0)).abs().max()) < 2 / len(drawn)
 
 
 def test_the_best_estimate_in_the_plane() -> None:

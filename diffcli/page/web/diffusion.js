@@ -351,7 +351,7 @@ export function* posterior(denoiser, image, rounds) {
  * @param {number} count
  * @returns {[number, number][]}
  */
-function labelTimesteps(schedule, count) {
+export function labelTimesteps(schedule, count) {
   const logSnr = schedule.alphasCumprod.map((share) => Math.log(share / (1 - share)));
   const finest = Math.max(FINEST, logSnr[logSnr.length - 1]);
   const density = logSnr.map((value, t) =>
