@@ -68,6 +68,7 @@ def score(
     if output:
         check_output(output)
 
+    from diffcli.data.images import describe_shape
     from diffcli.device import open_device
     from diffcli.figures.score_figure import score_figure
     from diffcli.files.locations import find_model
@@ -82,6 +83,11 @@ def score(
         raise UsageError(
             f"{len(read.names):,} pictures are too many for one figure, which takes up to "
             f"{_MOST_BLOCKS}; leave --output out, or name fewer pictures"
+        )
+    if read.converted and not quiet:
+        say(
+            f"{read.converted:,} of {len(read.names):,} pictures had another size or other "
+            f"colours; converted to {describe_shape(read.pixels)}"
         )
     with ProgressDisplay(quiet) as display:
         found = drawer.score(read.pixels, seed, display.stage("scoring pictures"))

@@ -93,6 +93,12 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def describe_shape(images: Tensor) -> str:
+    """Images ``(N, C, H, W)`` in words: ``28x28 grey``."""
+    _, channels, height, width = images.shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
 def detail(images: Tensor) -> float:
     """The share of the power of images in frequencies above 0.35 cycles per pixel.
 

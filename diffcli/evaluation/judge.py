@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.data.images import LabelledImages, proportional_subset
+from diffcli.data.images import LabelledImages, describe_shape, proportional_subset
 from diffcli.errors import DiffcliError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
@@ -234,9 +234,3 @@ def grey_values(images: Tensor) -> tuple[float, float]:
     values, weights = torch.arange(256).double(), counts.double() / counts.sum()
     mean = (values * weights).sum()
     return float(mean), float((((values - mean) ** 2) * weights).sum().sqrt())
-
-
-def describe_shape(images: Tensor) -> str:
-    """Images ``(N, C, H, W)`` in words: ``28x28 grey``."""
-    _, channels, height, width = images.shape
-    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"

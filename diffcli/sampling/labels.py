@@ -84,7 +84,9 @@ def _parse(item: str | int, class_names: Sequence[str]) -> Sequence[int]:
         return range(count)
     elif match := re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", item):
         first, last = int(match[1]), int(match[2] or match[1])
-        if first <= last < count:
+        if last < first:
+            raise UsageError(f"the range {item} runs backwards; write {last}-{first}")
+        if last < count:
             return range(first, last + 1)
     raise UsageError(f"{item!r} is no class of the model, which has {_shortened(class_names)}")
 

@@ -26,6 +26,8 @@ class Pictures(NamedTuple):
     """uint8 ``(N, C, H, W)``."""
     labels: list[int]
     """Class numbers of the model, or ``UNKNOWN``."""
+    converted: int
+    """How many had another size or other colours."""
 
 
 def read_pictures(
@@ -44,7 +46,11 @@ def read_pictures(
     """
     channels, height, width = shape
 
+    converted = 0
+
     def fit(picture: Image.Image) -> Tensor:
+        nonlocal converted
+        converted += (picture.size, len(picture.getbands())) != ((width, height), channels)
         return from_pillow(fitted(picture, channels, height, width))
 
     names: list[str] = []
@@ -67,4 +73,4 @@ def read_pictures(
             names.append(str(path))
             pixels.append(fit(open_picture(path)))
             labels.append(UNKNOWN)
-    return Pictures(names, torch.stack(pixels), labels)
+    return Pictures(names, torch.stack(pixels), labels, converted)

@@ -137,6 +137,21 @@ def test_folders_have_labels_and_pictures_are_fitted(score: Score) -> None:
     assert document["pictures"][1]["bits_per_dimension"] == pytest.approx(bits, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("mode", "size", "said"),
+    [("L", (8, 8), False), ("L", (9, 8), True), ("RGB", (8, 8), True)],
+)
+def test_pictures_that_are_converted_are_counted(
+    mode: str, size: tuple[int, int], said: bool, diffcli: Command, model: Path, tmp_path: Path
+) -> None:
+    Image.linear_gradient("L").resize((8, 8)).save(tmp_path / "fits.png")
+    Image.linear_gradient("L").resize(size).convert(mode).save(tmp_path / "other.png")
+    paths = [tmp_path / name for name in ("fits.png", "other.png")]
+    message = "1 of 2 pictures had another size or other colours; converted to 8x8 grey"
+    assert (message in diffcli("score", "--model", model, *paths).err) is said
+    assert message not in diffcli("score", "--model", model, "--quiet", *paths).err
+
+
 def test_arrays_have_labels(score: Score) -> None:
     images = np.full((3, 8, 8), 7, dtype=np.uint8)
     np.savez("a.npz", images=images, labels=np.array([0, 2, 99]))
