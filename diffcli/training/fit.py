@@ -27,8 +27,7 @@ _WIDTHS = ((100_000, 32), (500_000, 48))
 # Up to so many images: the guidance to draw grey pictures with.  It brings pictures closer to the
 # data and makes them less varied; the longer the training, the less of it is needed.
 _GUIDANCE = (
-    (25_000, 1.75),
-    (50_000, 1.5),
+    (50_000, 1.75),
     (100_000, 1.4),
     (500_000, 1.2),
     (2_000_000, 1.1),

@@ -31,7 +31,7 @@ def test_more_time_or_speed_means_wider_networks_larger_batches_and_less_guidanc
 
 def test_pictures_in_colour_are_drawn_with_more_guidance() -> None:
     grey, colour = (choose(MINUTE, 1_000, FAST, colour) for colour in (False, True))
-    assert (grey["sampling"].guidance_scale, colour["sampling"].guidance_scale) == (1.5, 2.5)
+    assert (grey["sampling"].guidance_scale, colour["sampling"].guidance_scale) == (1.75, 2.5)
     assert {**grey, "sampling": colour["sampling"]} == colour
     data = tiny_digits(20)
     coloured = replace(data, images=data.images.expand(-1, 3, -1, -1))
