@@ -78,7 +78,7 @@ WRONG_USAGE = [
     (SAMPLE + "--label 3", ["'3'", "class", "zero"]),
     (SAMPLE + "--label -1", ["-1"]),
     (SAMPLE + "--label 0-3", ["0-3", "class"]),
-    (SAMPLE + "--label 2-1", ["2-1", "class"]),
+    (SAMPLE + "--label 2-1", ["2-1", "write 1-2"]),
     (SAMPLE + "--label nobody", ["nobody", "class"]),
     (SAMPLE + "--n 0", ["0"]),
     (SAMPLE + "--n -3", ["-3"]),

@@ -95,7 +95,7 @@ def test_without_a_seed_pictures_differ(model_file: Path) -> None:
     [
         ({"labels": "cat"}, "no class of the model, which has zero"),
         ({"labels": 3}, "no class of the model"),
-        ({"labels": "2-1"}, "no class of the model"),
+        ({"labels": "2-1"}, "the range 2-1 runs backwards"),
         ({"labels": []}, "there must be at least one label"),
         ({"n": 0}, "not in 1"),
         ({"seed": -1}, "seeds must be"),
