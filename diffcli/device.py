@@ -5,6 +5,7 @@ import os
 import torch
 
 from diffcli.errors import UsageError
+from diffcli.threads import THREADS
 
 # Large enough for convolutions to be fast; on a CPU, small enough for what passes between two
 # of them to stay in the cache (tests/benchmarks/sampling_speed.py).
@@ -15,7 +16,8 @@ def open_device(name: str) -> torch.device:
     """The device of a name, ready to use.
 
     On CUDA, float32 matrix products and convolutions use TF32 from then on: training needs no
-    more, and drawing differs by less than a grey level.
+    more, and drawing differs by less than a grey level.  In a command, torch gets fewer threads
+    if other programs use the processor.
 
     Args:
         name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.  In a
@@ -45,6 +47,7 @@ def open_device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
+    THREADS.fit()
     return device
 
 

@@ -11,8 +11,8 @@ import pytest
 
 # From the ground up: a room knows those before it.
 ROOMS = (
-    "errors", "device", "core", "files", "data", "charts", "sampling", "evaluation", "figures",
-    "page", "training", "commands", "__main__",
+    "errors", "threads", "device", "core", "files", "data", "charts", "sampling", "evaluation",
+    "figures", "page", "training", "commands", "__main__",
 )  # fmt: skip
 
 CHECKOUT = Path(__file__).parents[1]

@@ -24,6 +24,7 @@ from diffcli.commands.train import train
 from diffcli.commands.tune import tune
 from diffcli.commands.watch import watch
 from diffcli.errors import DiffcliError
+from diffcli.threads import THREADS
 
 # What writing to a pipe fails with if its reader has gone; on Windows it is an invalid argument.
 _CLOSED_PIPE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)
@@ -99,9 +100,10 @@ def diffcli(
         ),
     ] = False,
 ) -> None:
-    """Train, sample and open up class-conditional diffusion models of small images."""
+    """Train, sample and inspect class-conditional diffusion models of small images."""
     if context.invoked_subcommand is None:
         print(context.get_help())
+    THREADS.observe()
 
 
 app.command()(train)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from diffcli.threads import THREADS
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -95,6 +97,8 @@ class ProgressDisplay:
 
     def show(self, progress: float, text: str) -> None:
         """Show the share of the work that is done, 0 .. 1, and a text."""
+        # All long work comes by here, between two of its parts.
+        THREADS.fit()
         if self._bar is None:
             return
         self._bar.update(self._task, completed=progress, description=text)

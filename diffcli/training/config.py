@@ -105,6 +105,8 @@ class Origin:
 class RunConfig:
     """All that decides what a run does: equal configurations give equal runs.
 
+    On one machine, with the same versions and number of threads, and without a limit in time.
+
     Args:
         recipe: the training choices, with all numbers that are used.
         data: a data set's name, or the path of a folder or an IDX file.
