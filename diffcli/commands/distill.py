@@ -81,10 +81,17 @@ def distill(
     folder = new_folder(name, force)
     teacher = find_model(model)
     description = read_description(teacher)
+    if description.is_distilled:
+        raise UsageError(f"{teacher} is distilled already; distill its teacher")
     guided = _guidance(description, guidance)
     _, height, width = description.architecture.image_shape
     try:
-        recipe = distillation_recipe(description.schedule, description.prediction_type, steps)
+        recipe = distillation_recipe(
+            description.schedule,
+            description.prediction_type,
+            steps,
+            description.architecture.channels[0],
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     config = RunConfig(
@@ -102,7 +109,7 @@ def distill(
     )
     config = limits.or_default().applied(config)
     sources = setting_sources(context)
-    sources["sampling"] = sources["steps"]
+    sources |= {"sampling": sources["steps"], "width": "model"}
     if guidance is None:
         sources["guidance"] = "model"
     carry_out(

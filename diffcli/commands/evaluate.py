@@ -84,7 +84,7 @@ def evaluate(
     ] = None,
     features: FeaturesOption = "main",
     cas: Annotated[
-        bool, option("Also train a classifier on the pictures.", MODEL_PANEL, "--cas")
+        bool, option("Also test a classifier trained on the pictures.", MODEL_PANEL, "--cas")
     ] = False,
     device: DeviceOption = "auto",
     sampler: SamplerOption = None,
@@ -93,7 +93,7 @@ def evaluate(
     seed: Annotated[
         int,
         option(
-            "Seed of the first picture, one more for each next.",
+            "Seed of the first picture; each next one has one more.",
             SAMPLING_PANEL,
             min=0,
             max=MAX_SEED,
@@ -103,7 +103,7 @@ def evaluate(
     seeds: Annotated[
         int,
         option(
-            "Sets of pictures, to print medians and ranges.",
+            "Number of sets to draw; prints medians and ranges.",
             SAMPLING_PANEL,
             min=1,
             max=_MAX_SETS,
@@ -145,7 +145,7 @@ def evaluate(
     from diffcli.evaluation.judge import Judge
     from diffcli.evaluation.network import check_count
     from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.samples import check_classes, draw_samples, load_samples
+    from diffcli.evaluation.samples import check_data, draw_samples, load_samples
     from diffcli.evaluation.summary import Evaluation
     from diffcli.figures.report import draw_report
     from diffcli.files.locations import find_model
@@ -159,7 +159,7 @@ def evaluate(
     data = data or (drawer.description.dataset if drawer else "mnist")
     dataset = load_data(data, drawer.description.architecture.image_shape[1:] if drawer else None)
     if drawer:
-        check_classes(drawer, dataset.train)
+        check_data(drawer, dataset.train)
     read = load_samples(samples, dataset.train) if samples else None
     with ProgressDisplay(quiet) as display:
         _, network = find_features(

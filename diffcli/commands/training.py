@@ -20,6 +20,7 @@ from diffcli.commands.console import (
     warn_of_copies,
 )
 from diffcli.errors import UsageError
+from diffcli.threads import THREADS
 from diffcli.training.config import RunConfig
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def carry_out(job: Job, manner: Manner) -> None:
             folder.require_idle()
         quiet = manner.quiet or not distributed.is_leader
         dataset = _load(config, manner.data_dir, distributed, quiet)
+        if job.resume:
+            _check_resumed(config, folder, dataset.train)
         if job.source:
             config = _for_source(config, dataset.train, read_description(job.source), quiet)
         if not job.resume:
@@ -104,7 +107,7 @@ def carry_out(job: Job, manner: Manner) -> None:
         if not quiet or (manner.dry_run and distributed.is_leader):
             source = job.source or folder.source(config)
             as_json = manner.dry_run and manner.as_json
-            _foresee(config, dataset.train, where, job.sources, source, as_json)
+            _foresee(config, dataset.train, where, distributed.size, job.sources, source, as_json)
         if manner.dry_run:
             return
         with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
@@ -119,10 +122,7 @@ def carry_out(job: Job, manner: Manner) -> None:
             for status in run.train(interruption):
                 display.show(status.progress, status_line(status))
         if interruption() and run.progress < 1:
-            say(
-                f"stopped after {run.trainer.steps_done} steps, all saved; go on with: "
-                f"diffcli train --resume {typed(folder.path.name)}"
-            )
+            _say_how_to_go_on(run, distributed)
             raise typer.Exit(interruption.exit_code)
         if distributed.is_leader:
             folder.save_loss_chart()
@@ -130,6 +130,14 @@ def carry_out(job: Job, manner: Manner) -> None:
             if not quiet:
                 _conclude(run, result["copies"])
             print(json.dumps(result) if manner.as_json else folder.path)
+
+
+def _say_how_to_go_on(run: "Run", distributed: "Distributed") -> None:
+    if distributed.is_leader:
+        say(
+            f"stopped after {run.trainer.steps_done} steps, all saved; go on with: "
+            f"diffcli train --resume {typed(run.folder.path)}"
+        )
 
 
 def _conclude(run: "Run", copies: float | None) -> None:
@@ -181,7 +189,7 @@ def _for_source(
     from diffcli.training.origin import adapted
 
     if config.origin is None:
-        _check_data(config.data, data, model)
+        model.check_data(data.class_names, data.images.shape[1])
         return config
     try:
         architecture = adapted(model.architecture, data)
@@ -196,23 +204,25 @@ def _for_source(
     return replace(config, architecture=architecture)
 
 
-def _check_data(name: str, data: "LabelledImages", teacher: "ModelDescription") -> None:
-    """Check that a model can be distilled with a data set.
+def _check_resumed(config: RunConfig, folder: "RunFolder", data: "LabelledImages") -> None:
+    """Check that the data set of a run is still the one that it was trained on.
 
     Raises:
-        UsageError: if it was trained on others.
+        UsageError: if it has other classes, or pictures of another shape.
     """
-    if data.class_names != teacher.class_names:
+    from diffcli.data.images import describe_shape
+    from diffcli.files.checkpoint import read_description
+
+    if folder.model.exists():
+        read_description(folder.model).check_data(data.class_names, data.images.shape[1])
+    network = config.architecture
+    shape, classes = tuple(data.images.shape[1:]), len(data.class_names)
+    if network and (network.image_shape, network.num_classes) != (shape, classes):
+        height, width = network.image_shape[1:]
         raise UsageError(
-            f"the model has the classes {', '.join(teacher.class_names)}, and {name} has "
-            f"{', '.join(data.class_names)}",
-            "data",
-        )
-    channels, needed = data.images.shape[1], teacher.architecture.image_channels
-    if channels != needed:
-        raise UsageError(
-            f"the model draws pictures of {needed} channels, and {name} has {channels} channels",
-            "data",
+            f"{config.data} has changed since the run began: it has {classes} classes of "
+            f"{describe_shape(data.images)} pictures, and the network is for "
+            f"{network.num_classes} classes of {width}x{height}; restore it, or start a new run"
         )
 
 
@@ -236,6 +246,7 @@ def _foresee(
     config: RunConfig,
     data: "LabelledImages",
     device: "torch.device",
+    processes: int,
     sources: Mapping[str, str],
     source: Path | None,
     as_json: bool,
@@ -247,7 +258,7 @@ def _foresee(
 
     trial = make_trainer(config, data, device, Distributed(), source)
     _compile(trial, config, quiet=False)
-    plan = make_plan(trial)
+    plan = make_plan(trial, processes)
     if as_json:
         print(json.dumps({"config": config.document(), "plan": asdict(plan)}))
     else:
@@ -260,6 +271,8 @@ def _compile(trainer: "Trainer", config: RunConfig, quiet: bool) -> None:
         return
     if not quiet:
         say("compiling the network, which takes up to a minute the first time")
+    # For another number of threads it would be compiled again.
+    THREADS.keep()
     # The messages of torch are about the machine, not about this run.
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
@@ -276,7 +289,7 @@ def _check_end(run: "Run", limited: bool, quiet: bool) -> None:
     Raises:
         UsageError: if limits were given that the run has already reached.
     """
-    if run.progress < 1:
+    if not run.is_complete:
         return
     had = (
         f"{run.folder.path} has had {run.trainer.steps_done:,} steps in {run.seconds:.0f} s already"

@@ -35,14 +35,14 @@ def tune(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Model: file, run folder, name of a run, or mnist.",
+            help="Model: file, run folder, name of a run, mnist or mnist-2step.",
             show_default="newest run, else digits",
         ),
     ] = None,
     evaluations: Annotated[
         int | None,
         option(
-            "Most evaluations of the network per picture.",
+            "Maximum of network evaluations per picture.",
             shown="the model's",
             min=1,
             metavar="<int>",
@@ -121,14 +121,14 @@ def _tuned(
     from diffcli.core.generate import count_evaluations
     from diffcli.data.sources import load_data
     from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.samples import check_classes
+    from diffcli.evaluation.samples import check_data
     from diffcli.evaluation.tuning import DrawnDistance
     from diffcli.evaluation.tuning import tune as search
 
     description = drawer.description
     start, num_timesteps = description.sampling, drawer.num_timesteps
     dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
-    check_classes(drawer, dataset.train)
+    check_data(drawer, dataset.train)
     with ProgressDisplay(quiet) as display:
         _, network = find_features(
             features,

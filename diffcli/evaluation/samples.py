@@ -7,24 +7,19 @@ import torch
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.folder import load_folder
 from diffcli.data.images import LabelledImages, proportional_subset
-from diffcli.errors import DiffcliError, UsageError
+from diffcli.errors import DiffcliError
 from diffcli.evaluation.network import OnProgress
 from diffcli.files.arrays import PictureArrays, load_npz
 from diffcli.sampling.model import Model
 
 
-def check_classes(model: Model, data: LabelledImages) -> None:
-    """Check that a model has the classes of a data set.
+def check_data(model: Model, data: LabelledImages) -> None:
+    """Check that a data set has the classes and the colours of a model.
 
     Raises:
         UsageError: if not.
     """
-    if model.class_names != data.class_names:
-        raise UsageError(
-            f"the model has the classes {', '.join(model.class_names)}, and the data set has "
-            f"{', '.join(data.class_names)}",
-            "data",
-        )
+    model.description.check_data(data.class_names, data.images.shape[1])
 
 
 def draw_samples(
@@ -46,9 +41,9 @@ def draw_samples(
         on_progress: called after every batch.
 
     Raises:
-        UsageError: if the model has other classes than the data set, or a seed is too large.
+        UsageError: if the model does not fit to the data set, or a seed is too large.
     """
-    check_classes(model, data)
+    check_data(model, data)
     labels = data.labels[proportional_subset(data.labels, count, seed)]
     request = model.request(labels.tolist(), 1, seed, settings)
     parts = []

@@ -12,6 +12,7 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
+from diffcli.errors import UsageError
 from diffcli.files.documents import decode
 from diffcli.files.header import MODEL, read_metadata, unusable
 from diffcli.files.weights import load_weights, save_weights
@@ -53,6 +54,29 @@ class ModelDescription:
     def is_distilled(self) -> bool:
         """Whether its estimates are finished images, and not means of all that could be."""
         return self.sampling.sampler == "consistency"
+
+    def check_data(self, class_names: tuple[str, ...], channels: int) -> None:
+        """Check that a data set has the classes and the colours of the model.
+
+        Args:
+            class_names: of the data set.
+            channels: of its images.
+
+        Raises:
+            UsageError: if not.
+        """
+        if class_names != self.class_names:
+            raise UsageError(
+                f"the model has the classes {', '.join(self.class_names)}, and the data set has "
+                f"{', '.join(class_names)}",
+                "data",
+            )
+        if channels != self.architecture.image_channels:
+            raise UsageError(
+                f"the model draws pictures of {self.architecture.image_channels} channels, and "
+                f"the data set has {channels} channels",
+                "data",
+            )
 
     def build(self) -> Denoiser:
         """An untrained denoiser of this description."""

@@ -50,16 +50,17 @@ class Plan:
         )
 
 
-def make_plan(trial: Trainer) -> Plan:
+def make_plan(trial: Trainer, processes: int = 1) -> Plan:
     """Measure and compute the plan of a run.
 
     Args:
         trial: a trainer at the start of the run; it is used up.
+        processes: how many will share the run, each with a part of every batch.
     """
     denoiser, images, config = trial.denoiser, trial.data.images, trial.config
     schedule = denoiser.schedule
     flops = count_flops(denoiser)
-    speed = measure_speed(trial)
+    speed = measure_speed(trial) * processes
     mean_square = float(to_model_range(images[:1000]).square().mean())
     return Plan(
         parameters=sum(param.numel() for param in denoiser.network.parameters()),

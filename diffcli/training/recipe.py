@@ -77,7 +77,7 @@ class Recipe:
 
 
 def distillation_recipe(
-    schedule: ScheduleConfig, prediction_type: PredictionType, steps: int
+    schedule: ScheduleConfig, prediction_type: PredictionType, steps: int, width: int
 ) -> Recipe:
     """The recipe for a student that draws in a few steps.
 
@@ -85,6 +85,7 @@ def distillation_recipe(
         schedule: of the teacher.
         prediction_type: of the teacher.
         steps: to draw in.
+        width: of the teacher.
 
     Raises:
         ValueError: if there are more steps than timesteps.
@@ -97,6 +98,7 @@ def distillation_recipe(
         schedule=schedule,
         prediction_type=prediction_type,
         sampling=SamplingSettings("consistency", steps),
+        width=width,
         learning_rate=1e-3,
         timesteps=TimestepDensity(),
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
+from diffcli.data.images import proportional_subset
 from diffcli.data.sources import DataSet
 from diffcli.errors import DiffcliError
 from diffcli.evaluation.neighbours import nearest_images, share_of_copies
@@ -31,6 +32,7 @@ _SECONDS_BETWEEN_SAVES = 30.0
 _SECONDS_BETWEEN_REPORTS = 0.5
 _MOST_COMPARED = 500
 _BEST = "best."
+_LAST_GRID = "samples.png"
 
 
 class _Best(NamedTuple):
@@ -72,7 +74,9 @@ class Run:
         self._budget = config.budget(len(data.train))
         schedule = self.trainer.denoiser.schedule
         self._validation = Validation(data.held_out, schedule.num_timesteps, device)
-        self._held_out = data.held_out.images[:_MOST_COMPARED]
+        held_out = data.held_out
+        compared = proportional_subset(held_out.labels, min(_MOST_COMPARED, len(held_out)), 0)
+        self._held_out = held_out.images[compared]
         self._distributed = distributed
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
@@ -167,6 +171,11 @@ class Run:
         """The share of the budget that is used; 1 or more means that the run is complete."""
         return self._budget.progress(self.trainer.steps_done, self.seconds)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the budget is used, and the model of its end is saved."""
+        return self.progress >= 1 and self.folder.has_model_of(self.trainer.steps_done)
+
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         """Train to the end of the budget, yielding twice a second where the run is.
 
@@ -181,7 +190,7 @@ class Run:
             DiffcliError: if the loss is not finite; what was saved before stays.
             OSError: if the folder cannot be written; likewise.
         """
-        if self.progress >= 1:
+        if self.is_complete:
             return
         with self.folder.locked() if self._distributed.is_leader else nullcontext():
             if self._distributed.is_leader:
@@ -208,6 +217,10 @@ class Run:
             )
 
         progress, stop = ask()
+        if progress >= 1:  # and yet not complete: the process ended while it saved the last model
+            self._save([_LAST_GRID])
+            yield status()
+            return
         while progress < 1 and not stop:
             loss = self.trainer.step(progress)
             self._losses.append(loss)
@@ -222,7 +235,7 @@ class Run:
             if check or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
                 self._record()
             if complete or pause:
-                names = [f"samples-{self.epoch:04d}.png"] * pause + ["samples.png"] * complete
+                names = [f"samples-{self.epoch:04d}.png"] * pause + [_LAST_GRID] * complete
                 self._save(names)
                 last_save = time.monotonic()
             elif time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:

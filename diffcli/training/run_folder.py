@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.figures.losses import Check, loss_chart
-from diffcli.files.checkpoint import ModelDescription, save_model
+from diffcli.files.checkpoint import ModelDescription, read_description, save_model
 from diffcli.files.documents import decode
 from diffcli.files.header import FileKind, read_metadata
 from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
@@ -87,6 +87,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @property
+    def model(self) -> Path:
+        """The file of its model."""
+        return self.path / MODEL_FILE
 
     def check_free(self, force: bool) -> None:
         """Check that a new run may take this folder.
@@ -208,7 +213,7 @@ class RunFolder:
         """
         path = self.path / STATE_FILE
         if not path.exists():
-            if (self.path / MODEL_FILE).exists():  # which is never written before a state
+            if self.model.exists():  # which is never written before a state
                 raise DiffcliError(
                     f"{path} is missing, without which the run cannot go on; its model stays as "
                     "it is",
@@ -251,7 +256,14 @@ class RunFolder:
 
     def save_model(self, description: ModelDescription, weights: Mapping[str, Tensor]) -> None:
         """Write the model."""
-        save_model(self.path / MODEL_FILE, description, weights)
+        save_model(self.model, description, weights)
+
+    def has_model_of(self, steps: int) -> bool:
+        """Whether the model that was saved last is that after so many steps."""
+        try:
+            return read_description(self.model).training.get("steps") == steps
+        except DiffcliError:
+            return False
 
     def save_grid(self, name: str, grid: Image.Image) -> None:
         """Write a grid of samples."""

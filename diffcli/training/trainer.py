@@ -119,7 +119,8 @@ class Trainer:
             torch.compiler.set_stance("force_eager")
             raise
         finally:
-            self.denoiser.zero_grad()
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next steps depend on, by name; ``steps_done`` is the rest."""

@@ -58,14 +58,13 @@ def test_a_run_is_distilled_resumed_drawn_from_and_described(
     assert diffcli("sample", "-m", "student", "--strip", "-n", "1", "-o", strip).code == 0
 
 
-def test_a_model_of_one_step_can_be_distilled_again(diffcli: Command, work: Path) -> None:
-    first = ("--max-steps", "2", "--steps", "1", "--quiet", "--force")
-    assert diffcli("distill", "teacher", *first, "--name", "once").code == 0
-    assert diffcli("distill", "once", *first, "--name", "twice").code == 0
-    once = work / "runs" / "once" / "model.safetensors"
-    described = read_description(work / "runs" / "twice" / "model.safetensors")
-    assert described.training["distilled_from"]["sha256"] == fingerprint(once)
-    assert described.sampling.steps == 1
+def test_a_distilled_model_is_not_distilled_again(diffcli: Command, work: Path) -> None:
+    first = ("--max-steps", "2", "--steps", "1", "--quiet", "--name", "once")
+    assert diffcli("distill", "teacher", *first).code == 0
+    for again in (("once",), ()):  # the newest run is that, too
+        done = diffcli("distill", *again, "--name", "twice")
+        assert done.is_one_line_error(2, "once", "distilled already", "teacher")
+    assert not (work / "runs" / "twice").exists()
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -87,7 +86,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("teacher", "--guidance", "-1"): ("guidance",),
         ("teacher", "--name", "teacher"): ("teacher exists", "--force"),
         ("teacher", "--data", str(others)): ("classes", "cat", "--data"),
-        ("teacher", "--data", str(coloured)): ("1 channels", "has 3 channels", "--data"),
+        ("teacher", "--data", str(coloured)): ("of 1 channels", "has 3 channels", "--data"),
         ("teacher", "--data", "nothing-here"): ("nothing-here",),
         ("teacher", "--epochs", "0"): ("--epochs",),
     }.items():
@@ -102,4 +101,5 @@ def test_a_dry_run_writes_nothing(diffcli: Command, work: Path) -> None:
     said = json.loads(done.out)
     assert said["config"]["distillation"]["teacher"] == "teacher"
     assert said["config"]["architecture"]["channels"] == [16, 16, 32]
+    assert said["config"]["recipe"]["width"] == 16
     assert sorted(path.name for path in (work / "runs").iterdir()) == before

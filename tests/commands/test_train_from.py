@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,43 @@ def test_weights_and_labels_are_taken_over(diffcli: Command, work: Path) -> None
     table = "label_embedding.weight"
     seven = before.class_names.index("seven")
     assert torch.allclose(new[table][[0, 2]], old[table][[seven, 3]], atol=1e-6)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("a new class", ("4 classes", "for 3 classes")),
+        ("another name", ()),
+        ("a picture in colour", ("RGB",)),
+        ("another size", ("16x16", "8x8")),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_pictures(
+    change: str, words: tuple[str, ...], saved: bool, diffcli: Command, work: Path
+) -> None:
+    run, digits = work / "runs" / "first", work / "digits"
+    if not saved:  # killed in its first seconds
+        for name in (MODEL, "state.safetensors"):
+            (run / name).unlink()
+    pictures = sorted(digits.rglob("*.png"))
+    if change == "a new class":
+        (digits / "new").mkdir()
+        shutil.copy(pictures[0], digits / "new")
+    elif change == "another name":
+        pictures[0].parent.rename(digits / "zzz")
+    elif change == "a picture in colour":
+        Image.new("RGB", (8, 8), "red").save(pictures[0])
+    else:
+        for path in pictures:
+            Image.open(path).resize((16, 16)).save(path)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    again = diffcli("train", "--resume", "first", "--max-steps", "4", "--quiet")
+    if change == "another name" and not saved:
+        assert again.code == 0  # nothing that was saved has the names
+        return
+    assert again.is_one_line_error(2, *(() if saved else words))
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_a_run_does_not_depend_on_where_it_came_from(diffcli: Command, work: Path) -> None:

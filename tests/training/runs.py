@@ -43,7 +43,7 @@ def tiny_config(
 
 def distilling_config() -> RunConfig:
     """With guidance, so that the teacher takes part."""
-    recipe = distillation_recipe(tiny.COSINE, "v_prediction", steps=2)
+    recipe = distillation_recipe(tiny.COSINE, "v_prediction", steps=2, width=16)
     return replace(
         tiny_config(),
         recipe=replace(recipe, batch_size=BATCH),

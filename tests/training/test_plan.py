@@ -25,6 +25,17 @@ def plan(recipe: RecipeName = "fast", batch_size: int = 8, **limits: Any) -> tup
     return make_plan(trial), trial.denoiser
 
 
+def test_processes_that_share_the_batches_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffcli.training.plan.measure_speed", lambda _trial: 100.0)
+    trials = [
+        make_trainer(RunConfig(max_steps=50), tiny_digits(40), torch.device("cpu"), Distributed())
+        for _ in range(2)
+    ]
+    alone, shared = make_plan(trials[0]), make_plan(trials[1], processes=2)
+    assert (alone.images_per_second, shared.images_per_second) == (100, 200)
+    assert shared.seconds == pytest.approx(alone.seconds / 2)
+
+
 def test_operations_are_two_for_each_weight_at_each_position() -> None:
     denoiser = describe(RunConfig(max_steps=1), tiny_digits(10)).build()
     counted = []

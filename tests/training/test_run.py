@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from diffcli.core.parameters import SamplingSettings, UNetConfig
-from diffcli.data.sources import load_data
+from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.checkpoint import read_description
 from diffcli.training.config import RunConfig
@@ -157,6 +157,40 @@ def test_a_complete_run_is_not_changed_by_resuming(tmp_path: Path) -> None:
     assert run.progress >= 1
     assert list(run.train(lambda: False)) == []
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_run_that_is_killed_while_its_last_model_is_saved_is_finished_by_resuming(
+    config: RunConfig, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / uninterrupted.name
+    run = create(folder, config)
+    with monkeypatch.context() as patch:
+        # When the state is saved and the final samples are drawn.
+        patch.setattr("diffcli.training.run.nearest_images", lambda *_: exit(130))
+        with pytest.raises(SystemExit):
+            list(run.train(lambda: False))
+    again = reopen(folder)
+    assert again.progress >= 1
+    assert not again.is_complete
+    (last,) = again.train(lambda: False)
+    assert last.progress == 1
+    assert reopen(folder).is_complete
+    assert results(folder) == results(uninterrupted)
+
+
+def test_samples_are_compared_with_held_out_images_of_all_classes(tmp_path: Path) -> None:
+    digits = tiny_digits(900)
+    by_class = digits.subset(digits.labels.argsort(stable=True))
+    sets = DataSet(by_class.subset(torch.arange(50)), by_class)
+    run = Run.create(tmp_path / "run", tiny_config(), sets, CPU, Distributed())
+    assert run.held_out_compared == 500
+    compared = {image.numpy().tobytes() for image in run._held_out}
+    shares = [
+        sum(image.numpy().tobytes() in compared for image in digits.images[digits.labels == label])
+        / int((digits.labels == label).sum())
+        for label in range(3)
+    ]
+    assert shares == pytest.approx([500 / len(digits)] * 3, abs=0.02)
 
 
 def test_a_run_keeps_its_recipe_whatever_the_name_means_later(

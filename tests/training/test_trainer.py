@@ -1,6 +1,7 @@
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from diffcli.training.recipe import RECIPES, Recipe, RecipeName
 from diffcli.training.timesteps import TimestepDensity
 from diffcli.training.trainer import Trainer, batch_index, derived_seed
 from tests import tiny
+from tests.training.runs import create, distilling_config
 
 DARK, BRIGHT = 40, 200
 
@@ -71,6 +73,20 @@ def test_a_compiled_network_learns_the_same() -> None:
         for trainer in (compiled, another):
             assert float(trainer.step(0.0)) == pytest.approx(expected, rel=1e-3)
     assert counters["stats"]["unique_graphs"] == before + 1  # one serves all of its kind
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
+def test_compiling_leaves_no_gradients(tmp_path: Path) -> None:
+    trainer = create(tmp_path / "run", distilling_config()).trainer
+    trainer.compile()
+    params = [param for optimizer in trainer.optimizers for param in _params(optimizer)]
+    assert len(params) > len(list(trainer.denoiser.network.parameters()))
+    assert all(param.grad is None for param in params)
+
+
+def _params(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [param for group in optimizer.param_groups for param in group["params"]]
 
 
 class Recorder:
