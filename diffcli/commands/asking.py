@@ -1,19 +1,77 @@
-"""What the options of ``diffcli sample`` ask for: labels, seeds, and where drawing starts."""
+"""What the options of ``diffcli sample`` ask for: where drawing starts, and where pictures go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from diffcli.commands.options import Seeds
+from diffcli.commands.drawing import check_target
+from diffcli.commands.options import ANIMATED, Seeds, Target, parse_target
 from diffcli.errors import UsageError
-from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, SampleRequest
+from diffcli.sampling.request import (
+    DEFAULT_STRENGTH,
+    MASKED_STRENGTH,
+    SampleRequest,
+    Sheet,
+    Varied,
+)
 
 if TYPE_CHECKING:
     from diffcli.core.generate import Init
     from diffcli.core.parameters import SamplingSettings
     from diffcli.sampling.model import Model
+    from diffcli.sampling.provenance import Provenance
     from diffcli.sampling.start import Inversion
+
+
+class Arrangement(NamedTuple):
+    """Where pictures go, and whether they are a strip or a sheet."""
+
+    target: Target
+    strip: bool
+    sheet: Sheet | None
+
+
+def arrange(
+    output: str | None,
+    out_dir: Path | None,
+    strip: bool | None,
+    sheet: Sheet | None,
+    as_json: bool,
+    given: Mapping[Varied, float | None],
+    picture: Path | None,
+    before: "Provenance | None",
+) -> Arrangement:
+    """The arrangement that options ask for, or else that of the picture to draw again.
+
+    Args:
+        output: a file, a pattern or stdout.
+        out_dir: a folder of single pictures.
+        strip: whether to make a strip; None is as before.
+        sheet: to make.
+        as_json: whether stdout is for JSON.
+        given: the settings that a sheet can vary, as options give them.
+        picture: to draw again.
+        before: its metadata.
+
+    Raises:
+        UsageError: if the options do not go together, or nothing can be written there.
+    """
+    if strip and sheet:
+        raise UsageError("--strip and --sheet are two layouts; choose one")
+    elsewhere = output is not None or out_dir is not None or strip or sheet
+    if picture and before and before.layout == "animation" and not elsewhere:
+        suffix = picture.suffix.lower()
+        output = f"grid{suffix if suffix in ANIMATED else '.apng'}"
+    target = parse_target(output, out_dir)
+    if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
+        strip, sheet = before.layout == "strip", before.sheet
+    check_target(target, bool(strip or sheet), as_json)
+    if sheet and given[sheet.varied] is not None:
+        raise UsageError(
+            f"the rows of the sheet differ in {sheet.varied}; leave --{sheet.varied} out"
+        )
+    return Arrangement(target, bool(strip), sheet)
 
 
 @dataclass(frozen=True)

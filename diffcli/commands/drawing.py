@@ -51,7 +51,8 @@ def choose_layout(
             "pictures of several labels have no class, as an .npz and --out-dir need; write a "
             ".png, or one file each: -o 'mixed-{index}.png'"
         )
-    if target.form == "files" and request.interpolation and "{index" not in str(target.path):
+    several = request.interpolation and len(request) > 1
+    if target.form == "files" and several and "{index" not in str(target.path):
         raise UsageError(f"{target.path} would be the name of several pictures; add {{index}}")
     layout: Layout = "grid"
     if target.form in ("arrays", "files") or len(request) == 1:

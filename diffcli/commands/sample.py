@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from diffcli.commands.asking import Asked
+from diffcli.commands.asking import Asked, arrange
 from diffcli.commands.console import deferred_interruption, say
-from diffcli.commands.drawing import Drawing, check_target, choose_layout
+from diffcli.commands.drawing import Drawing, choose_layout
 from diffcli.commands.options import (
     OUTPUT_PANEL,
     SAMPLING_PANEL,
@@ -23,15 +23,12 @@ from diffcli.commands.options import (
     SamplerOption,
     Seeds,
     StepsOption,
-    Target,
     option,
     parse_interval,
     parse_seeds,
     parse_sheet,
-    parse_target,
 )
 from diffcli.core.parameters import Variance
-from diffcli.errors import UsageError
 from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, Sheet
 
 _LAYOUT_PANEL = "Layout"
@@ -56,7 +53,7 @@ def sample(
     seed: Annotated[
         Seeds | None,
         option(
-            "Seed of the first picture, then one more each.",
+            "Seed of the first picture; then one more each.",
             shown="random",
             parser=parse_seeds,
             metavar="<int>",
@@ -64,7 +61,7 @@ def sample(
     ] = None,
     between: Annotated[
         str | None,
-        option("Two labels, 3,8, to interpolate, with two --init or --seed 5,9.", shown=False),
+        option("Interpolate between two labels, 3,8, and --seed 5,9 or two --init.", shown=False),
     ] = None,
     picture: Annotated[
         Path | None, option("Picture to draw again; other options change it.", None, "--from")
@@ -87,7 +84,7 @@ def sample(
     variance: Annotated[
         Variance | None,
         option(
-            "For ddpm: beta or beta-tilde.",
+            "Noise of ddpm: beta or beta-tilde.",
             SAMPLING_PANEL,
             shown="the model's",
             metavar="<name>",
@@ -99,7 +96,11 @@ def sample(
     ] = None,
     invert: Annotated[
         str | None,
-        option("Label of the --init picture, to draw from its noise.", SAMPLING_PANEL, shown=False),
+        option(
+            "Draw from the noise of the --init picture, found under this label.",
+            SAMPLING_PANEL,
+            shown=False,
+        ),
     ] = None,
     mask: Annotated[
         Path | None,
@@ -161,24 +162,27 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Draw pictures of labels, as a grid with one row per label."""
-    if strip and sheet:
-        raise UsageError("--strip and --sheet are two layouts; choose one")
-    target = parse_target(output, out_dir)
-    check_target(target, bool(strip or sheet), as_json)
+    before = None
+    if picture:
+        from diffcli.sampling.provenance import read_provenance
+
+        before = read_provenance(picture)
+    arranged = arrange(
+        output,
+        out_dir,
+        strip,
+        sheet,
+        as_json,
+        {"guidance": guidance, "steps": steps},
+        picture,
+        before,
+    )
 
     from diffcli.device import open_device
     from diffcli.files.locations import find_model
     from diffcli.sampling.model import Model
-    from diffcli.sampling.provenance import (
-        ModelIdentity,
-        Provenance,
-        find_recorded_model,
-        read_provenance,
-    )
+    from diffcli.sampling.provenance import ModelIdentity, Provenance, find_recorded_model
 
-    before = read_provenance(picture) if picture else None
-    if before and output is None and out_dir is None and before.layout == "animation":
-        target = Target("animation", Path(f"grid{picture.suffix.lower()}" if picture else ""))
     recorded = find_recorded_model(before.model) if before and model is None else None
     path = recorded or find_model(model)
     drawer = Model.load(path, open_device(device))
@@ -188,15 +192,14 @@ def sample(
             f"warning: {picture} was drawn with another model, {before.model.file} "
             f"({before.model.sha256[:10]}); this one is {path} ({identity.sha256[:10]})"
         )
-    if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
-        strip, sheet = before.layout == "strip", before.sheet
     old = before.request if before else None
     asked = Asked(label, seed, between, init or [], invert, mask, strength, picture, old)
     start = asked.start(drawer)
     settings = drawer.settings(
         sampler,
         steps,
-        # All rows of a sheet are guided as one scale is, and not in the model's interval only.
+        # All rows of a new sheet are guided as one scale is, and not in an interval that was
+        # there before.  A sheet that is drawn again keeps its own.
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
@@ -205,15 +208,15 @@ def sample(
     if num is None and old:
         num = old.per_label
     elif num is None and asked.ends:
-        num = _FRAMES if target.form == "animation" else _ROW
+        num = _FRAMES if arranged.target.form == "animation" else _ROW
     elif num is None:
-        num = 1 if strip or sheet else 8
+        num = 1 if arranged.strip or arranged.sheet else 8
     request = asked.request(drawer, settings, num, start)
-    layout = choose_layout(target, request, bool(strip), sheet)
-    for _, row in sheet.rows(request) if sheet else ():
+    layout = choose_layout(arranged.target, request, arranged.strip, arranged.sheet)
+    for _, row in arranged.sheet.rows(request) if arranged.sheet else ():
         drawer.check(row.settings)
     names = tuple(drawer.class_names[number] for number in request.labels)
-    provenance = Provenance(identity, names, request, layout, sheet)
+    provenance = Provenance(identity, names, request, layout, arranged.sheet)
     if not quiet:
         say(f"model: {path}")
         last = request.interpolation and request.interpolation.last_seed
@@ -229,7 +232,7 @@ def sample(
             quiet,
             as_json,
         )
-        files = drawing.write(target, show)
+        files = drawing.write(arranged.target, show)
     if as_json:
         print(json.dumps({"files": [*map(str, files)], **asdict(provenance)}))
     if interruption():

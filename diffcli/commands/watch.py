@@ -61,7 +61,7 @@ def watch(
     if seed is None:
         seed = secrets.randbelow(2**31)
     settings = drawer.settings(sampler, steps, guidance)
-    wanted = label or str(seed % len(drawer.class_names))
+    wanted = label or seed % len(drawer.class_names)
     request = drawer.request([wanted], 1, seed, settings)
     if len(request) != 1:
         raise UsageError(f"--label {label!r} is more than one class; watch draws one picture")

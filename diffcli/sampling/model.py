@@ -88,8 +88,8 @@ class Model:
     ) -> SamplingSettings:
         """The settings ``base``, or the model's own, with those changed that are not None.
 
-        A guidance scale applies at all timesteps unless an interval is given with it, because the
-        model's own interval was chosen for its own scale.
+        A guidance scale applies at all timesteps unless an interval is given with it, because an
+        interval is chosen for one scale.
 
         Raises:
             UsageError: if the settings do not suit the model.
@@ -106,7 +106,7 @@ class Model:
         if steps is None and sampler not in (None, own.sampler):
             few = min(_STEPS_OF_OTHER_SAMPLERS, self.num_timesteps)
             changes["steps"] = self.num_timesteps if sampler == "ddpm" else few
-        if guidance_scale is not None and base is None:
+        if guidance_scale is not None:
             changes["guidance_interval"] = guidance_interval
         try:
             settings = replace(own, **changes)
@@ -123,12 +123,13 @@ class Model:
         """Check that this model can be drawn from with these settings.
 
         Raises:
-            UsageError: if there are more steps than timesteps.
+            UsageError: if there are more steps than timesteps, or no timestep to guide at.
         """
-        if settings.steps > self.num_timesteps:
-            raise UsageError(
-                f"steps must be in 1 .. {self.num_timesteps} for this model, not {settings.steps}"
-            )
+        count, span = self.num_timesteps, settings.guidance_interval
+        if settings.steps > count:
+            raise UsageError(f"steps must be in 1 .. {count} for this model, not {settings.steps}")
+        if span and span[0] >= count:
+            raise UsageError(f"the guidance interval begins at {span[0]}, not in 0 .. {count - 1}")
 
     def request(
         self,

@@ -181,16 +181,16 @@ class Sheet:
             raise ValueError(f"a sheet has 1 to {MAX_SHEET_ROWS} rows, not {len(self.values)}")
         if self.varied == "steps" and any(value % 1 for value in self.values):
             raise ValueError("steps are whole numbers")
+        for value in self.values:
+            self._changed(SamplingSettings(), value)
 
     def rows(self, request: SampleRequest) -> Iterator[tuple[str, SampleRequest]]:
-        """A caption and a request for each row; the requests differ in the setting alone.
-
-        Raises:
-            ValueError: if the setting cannot have a value.
-        """
+        """A caption and a request for each row; the requests differ in the setting alone."""
         for value in self.values:
-            if self.varied == "guidance":
-                settings = replace(request.settings, guidance_scale=value)
-            else:
-                settings = replace(request.settings, steps=int(value))
+            settings = self._changed(request.settings, value)
             yield f"{self.varied} {value:g}", replace(request, settings=settings)
+
+    def _changed(self, settings: SamplingSettings, value: float) -> SamplingSettings:
+        if self.varied == "guidance":
+            return replace(settings, guidance_scale=value)
+        return replace(settings, steps=int(value))

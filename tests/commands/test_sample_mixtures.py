@@ -91,6 +91,12 @@ class TestBetween:
         assert furthest(pixels("frame1.png"), pixels("again.png")) <= 1
         assert read_provenance(Path("frame1.png")) == read_provenance(Path("again.png"))
 
+    def test_one_picture_may_have_any_name(self, draw: Draw) -> None:
+        draw("--between", "0,2", "-n", "3", "--seed", "5,9", "-o", "frame{index}.png")
+        out, _ = draw("--from", "frame1.png", "-o", "seed {seed}.png")
+        assert out == "seed 5.png\n"
+        assert furthest(pixels("frame1.png"), pixels("seed 5.png")) <= 1
+
     def test_a_label_makes_plain_pictures_of_an_interpolation(self, draw: Draw) -> None:
         draw("--between", "0,2", "-n", "3", "--seed", "5,9", "-o", "row.png")
         draw("--from", "row.png", "-l", "0", "-o", "plain.png")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_a_line_per_step_where_there_is_no_terminal(diffcli: Command, runs: Path
 
 def test_the_seed_picks_a_class(diffcli: Command, runs: Path) -> None:
     assert "class: zwei ü" in diffcli("watch", "--seed", "5", "--steps", "1").err
+
+
+def test_the_seed_picks_a_class_by_its_number_whatever_it_is_called(
+    diffcli: Command, runs: Path
+) -> None:
+    path = runs / "digits.safetensors"
+    made = replace(tiny.description(), class_names=("1", "2", "3"))
+    save_model(path, made, tiny.network().state_dict())
+    for seed, name in ((3, "1"), (4, "2"), (5, "3")):
+        result = diffcli("watch", "--model", path, "--seed", str(seed), "--steps", "1")
+        assert f"class: {name}  seed: {seed}\n" in result.err
 
 
 @pytest.mark.parametrize(

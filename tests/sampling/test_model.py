@@ -137,15 +137,21 @@ def guided_model(tmp_path: Path) -> Model:
     return diffcli.load(path)
 
 
-def test_the_models_interval_is_for_its_own_scale_only(guided_model: Model) -> None:
+def test_an_interval_is_for_its_own_scale_only(guided_model: Model) -> None:
     assert guided_model.settings() == GUIDED
     assert guided_model.settings(steps=5) == replace(GUIDED, steps=5)
     everywhere = replace(GUIDED, guidance_scale=0, guidance_interval=None)
     assert guided_model.settings(guidance_scale=0) == everywhere
     given = replace(GUIDED, guidance_scale=2, guidance_interval=(3, 4))
     assert guided_model.settings(guidance_scale=2, guidance_interval=(3, 4)) == given
-    # What was drawn before is changed in what is asked for alone.
-    assert guided_model.settings(guidance_scale=3, base=given) == replace(given, guidance_scale=3)
+    assert guided_model.settings(steps=5, base=given) == replace(given, steps=5)
+    assert guided_model.settings(guidance_scale=0, base=given) == everywhere
+
+
+def test_an_interval_without_a_timestep_of_the_model_is_refused(guided_model: Model) -> None:
+    assert guided_model.settings(guidance_interval=(19, 30)).guidance_interval == (19, 30)
+    with pytest.raises(UsageError, match=r"^the guidance interval begins at 20, not in 0 \.\. 19$"):
+        guided_model.settings(guidance_interval=(20, 30))
 
 
 def test_without_guidance_at_all_the_label_changes_nothing(guided_model: Model) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcli.core.parameters import SamplingSettings, SeedsBetween
-from diffcli.sampling.request import MAX_SEED, Interpolation, SampleRequest, Sheet
+from diffcli.sampling.request import MAX_SEED, Interpolation, SampleRequest, Sheet, Varied
 
 SETTINGS = SamplingSettings()
 
@@ -120,6 +120,22 @@ def test_rows_of_a_sheet_differ_in_one_setting() -> None:
     assert captions == ("guidance 0", "guidance 1.5")
     assert [row.settings.guidance_scale for row in rows] == [0.0, 1.5]
     assert {(row.labels, row.per_label, row.seed) for row in rows} == {((1, 2), 3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("varied", "value", "why"),
+    [
+        ("steps", 0.0, "steps must be at least 1"),
+        ("steps", 2.5, "whole"),
+        ("guidance", 1000.5, "guidance must be in 0 .. 1000"),
+        ("guidance", -1.0, "guidance must be in 0 .. 1000"),
+    ],
+)
+def test_a_sheet_has_no_value_that_its_setting_cannot_have(
+    varied: Varied, value: float, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        Sheet(varied, (1.0, value))
 
 
 @pytest.mark.parametrize("values", [(), (1.0,) * 101])
