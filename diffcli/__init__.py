@@ -1,4 +1,4 @@
-"""Train, sample and open up class-conditional diffusion models of small images.
+"""Train, sample and inspect class-conditional diffusion models of small images.
 
 In three lines::
 

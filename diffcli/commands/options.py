@@ -145,7 +145,7 @@ def option(
 ModelOption = Annotated[
     Path | None,
     option(
-        "Model file, run folder, name of a run, or mnist.",
+        "Model: file, run folder, name of a run, mnist or mnist-2step.",
         MODEL_PANEL,
         "--model",
         "-m",

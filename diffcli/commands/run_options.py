@@ -23,17 +23,17 @@ _MAX_EPOCHS = 1_000_000
 NameOption = Annotated[
     str | None, option("Name of the run's folder in runs/.", shown="date and time")
 ]
-ReplaceOption = Annotated[bool, option("Replace a run of that name.", None, "--force")]
+ReplaceOption = Annotated[bool, option("Replace the run if it exists.", None, "--force")]
 EpochsOption = Annotated[
-    float | None, option("Limit in passes over the data.", END_PANEL, shown="10, if no limit")
+    float | None, option("Stop after so many epochs.", END_PANEL, shown="10, if no limit")
 ]
 MaxStepsOption = Annotated[
-    int | None, option("Limit in training steps.", END_PANEL, min=1, metavar="<int>")
+    int | None, option("Stop after so many steps.", END_PANEL, min=1, metavar="<int>")
 ]
 MaxTimeOption = Annotated[
     float | None,
     option(
-        "Limit in time: 90s, 10m, 1.5h.", END_PANEL, parser=parse_duration, metavar="<duration>"
+        "Stop after a time: 90s, 10m, 1.5h.", END_PANEL, parser=parse_duration, metavar="<duration>"
     ),
 ]
 DataDirOption = Annotated[

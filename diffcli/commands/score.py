@@ -45,7 +45,7 @@ def score(
     ] = 0,
     ood: Annotated[
         bool,
-        option("Also find pictures of no label (out of distribution).", None, "--ood"),
+        option("Also say how unusual each picture is (out of distribution).", None, "--ood"),
     ] = False,
     output: Annotated[
         Path | None,

@@ -128,7 +128,7 @@ def train(
     ] = None,
     augmentation: Annotated[
         float | None,
-        option("Share of augmented pictures.", TRAINING_PANEL, shown="fitted"),
+        option("Probability of each random change of a picture.", TRAINING_PANEL, shown="fitted"),
     ] = None,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "auto",
