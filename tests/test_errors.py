@@ -1,9 +1,16 @@
-"""Messages that quote what strangers wrote."""
+"""Messages: what strangers wrote and they quote, and those of a lack of memory."""
 
+from collections.abc import Callable
+
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffcli.commands.app import app
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.sampling.model import Model
+from tests.conftest import Command
 
 
 @given(st.text())
@@ -31,3 +38,31 @@ def test_of_a_long_message_beginning_and_end_are_kept() -> None:
 
 def test_escapes_are_visible() -> None:
     assert str(DiffcliError("a\nb\x1b[31m\u202e")) == r"a\nb\x1b[31m\u202e"
+
+
+def on_a_gpu() -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
+    )
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [on_a_gpu, lambda: torch.empty(2**50), lambda: bytearray(2**60)],
+    ids=["on a GPU", "in torch", "in Python"],
+)
+def test_a_lack_of_memory_is_one_line_with_advice(
+    fail: Callable[[], object], diffcli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffcli.commands.train.carry_out", lambda *_: fail())
+    monkeypatch.setattr(Model, "load", lambda *_: fail())
+    assert diffcli("train").is_one_line_error(1, "not enough memory", "--batch-size", "--width")
+    sampled = diffcli("sample", "--model", "mnist")
+    assert sampled.is_one_line_error(1, "not enough memory", "fewer or smaller pictures")
+    assert "--batch-size" not in sampled.err
+
+
+def test_other_errors_of_torch_are_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "load", lambda *_: torch.empty(2).view(3))
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        app(["sample", "--model", "mnist"], prog_name="diffcli")

@@ -29,21 +29,36 @@ from diffcli.threads import THREADS
 # What writing to a pipe fails with if its reader has gone; on Windows it is an invalid argument.
 _CLOSED_PIPE = (errno.EPIPE, errno.EINVAL) if os.name == "nt" else (errno.EPIPE,)
 
+# What torch says, depending on device and system; only on a GPU it has an error of its own, and
+# to import torch for that would delay all commands.
+_LACK_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
 
 class OneLineErrors(TyperGroup):
     """A group of commands whose known errors are one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; errors about one of its options get advice on that option."""
+        """Run a command; errors about an option and a lack of memory get advice."""
         try:
             return super().invoke(ctx)
         except DiffcliError as error:
-            command = self.commands.get(ctx.invoked_subcommand or "")
-            names = {param.name for param in command.params} if command else set()
             advice = ADVICE.get(error.argument or "")
-            if advice is None or error.argument not in names:
+            if advice is None or error.argument not in self._arguments(ctx):
                 raise
             raise type(error)(f"{error}; {advice}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not any(
+                words in str(error) for words in _LACK_OF_MEMORY
+            ):
+                raise
+            advice = "close other programs, or ask for fewer or smaller pictures at once"
+            if "batch_size" in self._arguments(ctx):
+                advice = "choose a smaller --batch-size or --width"
+            raise DiffcliError(f"there is not enough memory; {advice}") from error
+
+    def _arguments(self, ctx: Any) -> set[str | None]:
+        command = self.commands.get(ctx.invoked_subcommand or "")
+        return {param.name for param in command.params} if command else set()
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         """Run the program and end the process with its exit code."""

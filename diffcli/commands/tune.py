@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.console import ProgressDisplay, sampling_text, say
+from diffcli.commands.console import (
+    Interruption,
+    ProgressDisplay,
+    deferred_interruption,
+    sampling_text,
+    say,
+)
 from diffcli.commands.options import (
     MODEL_PANEL,
     OUTPUT_PANEL,
@@ -25,7 +31,7 @@ from diffcli.commands.options import (
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from diffcli.evaluation.tuning import Trial, Tuning
+    from diffcli.evaluation.tuning import DrawnDistance, Trial, Tuning
     from diffcli.sampling.model import Model
 
 _DEFAULT_SECONDS = 60.0
@@ -85,48 +91,44 @@ def tune(
     from diffcli.training.run_folder import run_of_model
 
     path = find_model(model)
-    drawer = Model.load(path, open_device(device))
-    if drawer.description.is_distilled:
-        raise UsageError(f"{path} is distilled, and draws in the steps that it was made for")
-    if not output and is_shipped(path):
-        raise UsageError(f"{path} belongs to the program; name a file to write with --output")
     run = None if output else run_of_model(path)
+    # Before the model is read: what a training saves after that would be lost.
     with run.locked() if run else nullcontext():
-        found = _tuned(drawer, evaluations, max_time or _DEFAULT_SECONDS, data, features, quiet)
-        target, better = path, found.after.settings != drawer.description.sampling
-        if not better and not quiet:
-            say("nothing better was found; the settings stay as they are")
-        if better or output:
-            target = output_path(output, force) if output else path
-            description = replace(drawer.description, sampling=found.after.settings)
-            if run:  # which, if it goes on, saves its model with the settings in its configuration
-                config = run.config()
-                recipe = replace(config.recipe, sampling=description.sampling)
-                run.save_config(replace(config, recipe=recipe))
-            save_model(target, description, drawer.denoiser.network.state_dict())
+        drawer = Model.load(path, open_device(device))
+        if drawer.description.is_distilled:
+            raise UsageError(f"{path} is distilled, and draws in the steps that it was made for")
+        if not output and is_shipped(path):
+            raise UsageError(f"{path} belongs to the program; name a file to write with --output")
+        distance = _distance(drawer, data, features, quiet)
+        with deferred_interruption() as interruption:
+            seconds = max_time or _DEFAULT_SECONDS
+            found = _tuned(drawer, distance, evaluations, seconds, quiet, interruption)
+            target, better = path, found.after.settings != drawer.description.sampling
+            if not better and not quiet:
+                say("nothing better was found; the settings stay as they are")
+            if better or output:
+                target = output_path(output, force) if output else path
+                description = replace(drawer.description, sampling=found.after.settings)
+                if run:  # which, if it goes on, saves its model with the settings in its config
+                    config = run.config()
+                    recipe = replace(config.recipe, sampling=description.sampling)
+                    run.save_config(replace(config, recipe=recipe))
+                save_model(target, description, drawer.denoiser.network.state_dict())
     if as_json:
         print(json.dumps({"model": str(target), **_document(found)}))
     else:
         print(target)
+    if interruption():
+        raise typer.Exit(interruption.exit_code)
 
 
-def _tuned(
-    drawer: "Model",
-    evaluations: int | None,
-    seconds: float,
-    data: str | None,
-    features: str,
-    quiet: bool,
-) -> "Tuning":
-    from diffcli.core.generate import count_evaluations
+def _distance(drawer: "Model", data: str | None, features: str, quiet: bool) -> "DrawnDistance":
     from diffcli.data.sources import load_data
     from diffcli.evaluation.provide import find_features
     from diffcli.evaluation.samples import check_data
     from diffcli.evaluation.tuning import DrawnDistance
-    from diffcli.evaluation.tuning import tune as search
 
     description = drawer.description
-    start, num_timesteps = description.sampling, drawer.num_timesteps
     dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
     check_data(drawer, dataset.train)
     with ProgressDisplay(quiet) as display:
@@ -137,17 +139,33 @@ def _tuned(
             drawer.denoiser.schedule.device,
             display.stage("training a feature network"),
         )
-        distance = DrawnDistance(
+        return DrawnDistance(
             drawer, dataset.train, network, display.stage("reading training images")
         )
+
+
+def _tuned(
+    drawer: "Model",
+    distance: "DrawnDistance",
+    evaluations: int | None,
+    seconds: float,
+    quiet: bool,
+    interruption: Interruption,
+) -> "Tuning":
+    from diffcli.core.generate import count_evaluations
+    from diffcli.evaluation.tuning import tune as search
+
+    start, num_timesteps = drawer.description.sampling, drawer.num_timesteps
+    most = evaluations or count_evaluations(start, num_timesteps)
+    with ProgressDisplay(quiet) as display:
 
         def show(share: float, trial: "Trial") -> None:
             display.show(share, f"{sampling_text(trial.settings)}: {trial.distance:.4f}")
 
-        most = evaluations or count_evaluations(start, num_timesteps)
-        found = search(distance, start, num_timesteps, most, seconds, show)
+        found = search(distance, start, num_timesteps, most, seconds, show, interruption)
     if not quiet:
-        say(f"{found.trials} settings tried; of {found.pictures:,} new pictures:")
+        ended = "interrupted: " if interruption() else ""
+        say(f"{ended}{found.trials} settings tried; of {found.pictures:,} new pictures:")
         for when, judged in (("before", found.before), ("after", found.after)):
             say(f"  {when:6}  {judged.distance:.4f}  {sampling_text(judged.settings)}")
     return found

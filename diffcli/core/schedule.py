@@ -78,7 +78,10 @@ class NoiseSchedule(nn.Module):
         if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas must be a non-empty vector of numbers strictly between 0 and 1")
         self.betas = betas.double().cpu()
-        self.alphas_cumprod = (1 - self.betas).cumprod(0)
+        # Tens of thousands of timesteps can leave less than float64 holds.  What stands for it
+        # is above 0, so that it has a logarithm, and falls, so that no step has length 0.
+        least = torch.linspace(2e-300, 1e-300, len(betas), dtype=torch.float64)
+        self.alphas_cumprod = (1 - self.betas).cumprod(0).maximum(least)
         alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
         self.register_buffer("alpha", alpha.float(), persistent=False)
         self.register_buffer("sigma", sigma.float(), persistent=False)

@@ -48,8 +48,9 @@ def load_folder(
     """Read all pictures in a folder and its sub-folders.
 
     Each sub-folder is a class of its name, in alphabetical order; a folder without sub-folders
-    is one class.  Pictures become grey if all of them are, else RGB.  Those of another shape
-    than ``size`` are cropped at the centre to its aspect ratio and resized.
+    is one class.  Pictures become grey if all of them show shades of grey only, however they are
+    stored, else RGB.  Those of another shape than ``size`` are cropped at the centre to its aspect
+    ratio and resized.
 
     Args:
         folder: where the pictures are.
@@ -144,7 +145,10 @@ def _pictures_in(folder: Path) -> Iterator[Path]:
 def _probe(path: Path) -> _Probe | Unreadable:
     try:
         with open_picture(path) as picture:
-            return _Probe((picture.height, picture.width), picture.mode == "L")
+            # Paint programs store grey drawings as RGB.
+            bands = [band.tobytes() for band in picture.split()]
+            grey = bands.count(bands[0]) == len(bands)
+            return _Probe((picture.height, picture.width), grey)
     except DiffcliError as error:
         return Unreadable(path, str(error))
 

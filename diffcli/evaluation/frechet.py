@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.errors import DiffcliError
+from diffcli.evaluation.network import check_count
 
 
 class Gaussian(NamedTuple):
@@ -22,11 +22,7 @@ def fit_gaussian(features: Tensor) -> Gaussian:
         DiffcliError: if there are too few for the covariance to have full rank, N <= D.
     """
     count, dimension = features.shape
-    if count <= dimension:
-        raise DiffcliError(
-            f"{count} images are too few for a covariance of {dimension} features; "
-            f"at least {dimension + 1} are needed"
-        )
+    check_count(count, dimension, "images")
     centred = features.double()
     mean = centred.mean(dim=0)
     centred -= mean

@@ -17,6 +17,8 @@ from diffcli.evaluation.network import OnProgress
 NEIGHBOURS = 5
 
 _ROWS = 256
+# Of images in float32; blocks of few digits would take longer than one of all.
+_VALUES = 2**22
 
 # Beyond these, pictures that are only more typical than real ones count as well.
 _QUANTILES = (0.01, 0.05, 0.1, 0.25)
@@ -112,28 +114,44 @@ class Nearest(NamedTuple):
 def nearest_images(images: Tensor, among: Tensor, on_progress: OnProgress | None = None) -> Nearest:
     """Find the closest image by Euclidean distance of the pixels.
 
+    Of several that are as close, it is the first one.
+
     Args:
         images: uint8 ``(N, C, H, W)``.
         among: uint8 ``(M, C, H, W)``, to search.
-        on_progress: called after every block.
+        on_progress: called after every block of these.
     """
-    wanted, known = images.flatten(1), among.flatten(1).float().div_(255)
-    distances = torch.empty(len(images))
-    indices = torch.empty(len(images), dtype=torch.long)
-    known_squares = known.square().sum(dim=1)
-    memory = known.new_empty(_ROWS, len(known))
-    for start in range(0, len(images), _ROWS):
-        rows = slice(start, min(start + _ROWS, len(images)))
-        block = wanted[rows].float().div_(255)
-        # |wanted|^2 is the same for the whole row and does not change the minimum.
-        products = memory[: len(block)]
-        torch.addmm(known_squares, block, known.T, alpha=-2, out=products)
-        indices[rows] = products.argmin(dim=1)
-        # From differences, because the products above are rounded: a copy has exactly 0.
-        distances[rows] = (block - known[indices[rows]]).norm(dim=1)
+    least = torch.full((len(images),), math.inf)
+    indices = torch.zeros(len(images), dtype=torch.long)
+    size = max(_ROWS, _VALUES // among[0].numel())
+    # A block at a time: as float32, a data set takes four times its memory.
+    for start in range(0, len(among), size):
+        known = _centred(among[start : start + size])
+        squares = known.square().sum(dim=1)
+        for first in range(0, len(images), _ROWS):
+            rows = slice(first, first + _ROWS)
+            # |image|^2 is the same for the whole row and does not change the minimum.
+            products = torch.addmm(squares, _centred(images[rows]), known.T, alpha=-2)
+            found, places = products.min(dim=1)
+            indices[rows] = torch.where(found < least[rows], start + places, indices[rows])
+            least[rows] = found.minimum(least[rows])
         if on_progress:
-            on_progress(rows.stop, len(images))
-    return Nearest(distances, indices)
+            on_progress(min(start + size, len(among)), len(among))
+    # From differences, because the products of large images are rounded: a copy has exactly 0.
+    distances = [
+        (some.float().div_(255) - among[index].float().div_(255)).flatten(1).norm(dim=1)
+        for some, index in zip(images.split(_ROWS), indices.split(_ROWS), strict=True)
+    ]
+    return Nearest(torch.cat(distances), indices)
+
+
+def _centred(images: Tensor) -> Tensor:
+    """uint8 ``(N, C, H, W)`` to float32 ``(N, C * H * W)`` in -128 .. 127.
+
+    Of these, float32 adds up to 1,024 products exactly: equal images have the same distance in
+    every block.
+    """
+    return images.flatten(1).float().sub_(128)
 
 
 def share_of_copies(distances: Tensor, usual: Tensor) -> float:

@@ -57,8 +57,8 @@ def draw_samples(
 def load_samples(path: Path, data: LabelledImages) -> PictureArrays:
     """Read samples from an ``npz``, or from a folder with one folder per class.
 
-    The folders' names are class names of the data set.  RGB pictures that are grey become grey
-    if the data set is.
+    The folders' names are class names of the data set.  If all pictures are grey, they get
+    as many channels as the data set has.
 
     Args:
         path: a file or a folder.
@@ -68,9 +68,9 @@ def load_samples(path: Path, data: LabelledImages) -> PictureArrays:
         DiffcliError: if they cannot be read, or a folder has no class's name.
     """
     images, labels, seeds = _read_folder(path, data) if path.is_dir() else load_npz(path)
-    one_channel = data.images.shape[1] == 1
-    if one_channel and images.shape[1] == 3 and bool((images == images[:, :1]).all()):
-        images = images[:, :1].contiguous()
+    grey = images[:, :1]
+    if bool((images == grey).all()):
+        images = grey.expand(-1, data.images.shape[1], -1, -1).contiguous()
     return PictureArrays(images, labels, seeds)
 
 

@@ -9,10 +9,11 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import step_plan
 
-# The critic has to follow the student, and has as many steps more.
+# The critic has to follow the student: it makes four steps before each one of the student.
 _STEPS_PER_CYCLE = 5
 
-# Where there is hardly any noise, or nothing else, the two estimates are the same.
+# Where there is hardly any noise, or nothing else, the two estimates are the same.  Yin et al.
+# 2024 a draw t from 0.02 T to 0.98 T; here, what is outside moves to these ends.
 _EXTREME_SHARE = 0.02
 
 _LEAST_ERROR = 1e-3
@@ -22,8 +23,8 @@ class Objective:
     """The loss of diffusion (Ho et al. 2020, eq. 14), which other objectives replace.
 
     Attributes:
-        critic: a diffusion model of the images that the first one draws, which is trained with
-            it; None if that is a diffusion model itself.
+        critic: a diffusion model of the images that the model in training draws, which is trained
+            beside it; None if the objective needs none.
     """
 
     critic: Denoiser | None = None

@@ -1,3 +1,4 @@
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -231,6 +232,19 @@ def test_reconstructions(diffcli: Command, model: Path, tmp_path: Path) -> None:
         panel = to_pillow(to_pixels(estimate[0])).resize((200, 200), Image.Resampling.NEAREST)
         place_of(panel, figure)
     assert "final MSE" in result.err
+
+
+def test_a_schedule_that_leaves_nothing(diffcli: Command, tmp_path: Path) -> None:
+    """Less than the smallest number: tens of thousands of timesteps, or fewer of much noise."""
+    schedule = ScheduleConfig("linear", 3000, beta_start=0.5, beta_end=0.9)
+    Image.linear_gradient("L").resize((8, 8)).save("digit.png")
+    save_model(Path("noisy.safetensors"), tiny.description(schedule), tiny.network().state_dict())
+    demo = ("noise-demo", "digit.png", "--model", "noisy.safetensors", "--t", "0,1500,2999")
+    assert diffcli(*demo, "--denoise").code == 0
+    steps = json.loads(diffcli(*demo, "--json").out)[0]["timesteps"]
+    assert 0 < steps[2]["alphas_cumprod"] < steps[1]["alphas_cumprod"] < 1e-299
+    assert -700 < steps[2]["log_snr"] < steps[1]["log_snr"] < -650
+    assert diffcli("noise-demo", "digit.png", "--timesteps", "100000").code == 0
 
 
 def test_denoising_begins_where_the_noise_is_alike(model: Path) -> None:

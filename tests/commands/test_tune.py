@@ -1,5 +1,8 @@
 import itertools
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,6 +104,51 @@ def test_without_an_improvement_nothing_changes(diffcli: Command, run: RunFolder
     assert read_description(Path("copy.safetensors")) == read_description(
         run.path / "model.safetensors"
     )
+
+
+def test_ctrl_c_keeps_what_was_found(
+    diffcli: Command, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+
+    def clock() -> int:
+        if (tick := next(ticks)) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return tick
+
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(perf_counter=clock))
+    result = diffcli("tune", "bars", "--max-time", "1h", "--evaluations", 9, "--json")
+    assert result.code == 130
+    assert "interrupted: 5 settings tried" in result.err
+    found = json.loads(result.out)
+    assert found["after"]["frechet_train"] < found["before"]["frechet_train"]
+    tuned = read_description(run.path / "model.safetensors").sampling
+    assert tuned.steps == found["after"]["steps"]
+    assert run.config().recipe.sampling == tuned
+    with run.locked():
+        pass
+
+
+def test_what_a_training_saved_last_is_tuned(
+    diffcli: Command, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = read_description(run.path / "model.safetensors")
+    newer = tiny.network(seed=1).state_dict()
+    locked = RunFolder.locked
+
+    @contextmanager
+    def locked_after_a_training(folder: RunFolder) -> Iterator[None]:
+        folder.save_model(description, newer)
+        with locked(folder):
+            yield
+
+    monkeypatch.setattr(RunFolder, "locked", locked_after_a_training)
+    result = diffcli("tune", "bars", "--max-time", "8s", "--evaluations", 9)
+    assert result.code == 0, result.err
+    after, tuned = load_model(run.path / "model.safetensors")
+    assert after.sampling != START
+    for name, tensor in tuned.network.state_dict().items():
+        assert torch.equal(tensor, newer[name])
 
 
 def test_what_cannot_be_tuned(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffcli.core.parameters import ScheduleConfig, ScheduleName
+from diffcli.core.generate import generate
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig, ScheduleName
+from diffcli.core.samplers import SAMPLERS
 from diffcli.core.schedule import SCHEDULES, NoiseSchedule, step_pairs, step_plan
+from tests import tiny
 
 CONFIGS = [
     ScheduleConfig(),
@@ -147,6 +150,19 @@ def test_noise_of_the_first_timesteps_survives_float32() -> None:
     schedule = NoiseSchedule(torch.full((3,), 1e-9, dtype=torch.float64))
     x_t = schedule.add_noise(torch.zeros(1, 1, 1, 1), torch.tensor([0]), torch.ones(1, 1, 1, 1))
     assert x_t.item() == pytest.approx(math.sqrt(1e-9), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config", [ScheduleConfig("linear", 100_000), ScheduleConfig("linear", 3000, 0.5, 0.9)], ids=str
+)
+def test_signal_too_small_for_float64_still_falls(config: ScheduleConfig) -> None:
+    schedule = NoiseSchedule.from_config(config)
+    assert schedule.log_snr.isfinite().all()
+    assert (schedule.log_snr.diff() < 0).all()
+    denoiser = tiny.denoiser(config)
+    for name in SAMPLERS:
+        *_, last = generate(denoiser, torch.tensor([0]), [0], SamplingSettings(name, 100))
+        assert last.x.isfinite().all()
 
 
 @pytest.mark.parametrize(

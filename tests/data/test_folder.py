@@ -44,6 +44,24 @@ def test_one_picture_in_colour_makes_all_rgb(tmp_path: Path) -> None:
     assert read.images[:, :, 0, 0].tolist() == [[7, 7, 7], [255, 0, 0]]
 
 
+def test_shades_of_grey_in_rgb_are_grey(tmp_path: Path) -> None:
+    digits = tiny_digits(20)
+    write_folder(tmp_path, digits)
+    paths = sorted(tmp_path.rglob("*.png"))
+    for path in paths[::2]:
+        with Image.open(path) as picture:
+            drawing = picture.convert("RGB")
+        drawing.save(path)
+    read, *_ = load_folder(tmp_path)
+    assert torch.equal(read.images, digits.images[digits.labels.argsort(stable=True)])
+    drawing.putpixel((7, 7), (9, 9, 8))
+    drawing.save(path)
+    coloured, *_ = load_folder(tmp_path)
+    assert coloured.images.shape[1] == 3
+    changed = (coloured.images != read.images).nonzero()
+    assert changed[:, 2:].unique(dim=0).tolist() == [[7, 7]]
+
+
 def test_other_shapes_are_cropped_at_the_centre(tmp_path: Path) -> None:
     wide = Image.new("L", (8, 4), 0)
     wide.paste(200, (2, 0, 6, 4))

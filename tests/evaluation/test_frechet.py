@@ -70,5 +70,5 @@ def test_the_fit_is_numpys() -> None:
 
 def test_too_few_images_for_a_covariance_are_refused() -> None:
     fit_gaussian(torch.randn(9, 8))
-    with pytest.raises(DiffcliError, match="at least 9"):
+    with pytest.raises(DiffcliError, match="8 images are too few for 8 features; 9 are needed"):
         fit_gaussian(torch.randn(8, 8))

@@ -1,8 +1,12 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import neighbours
@@ -96,13 +100,51 @@ def pictures(seed: int, count: int) -> Tensor:
     return torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
 
 
-def test_nearest_images_are_those_of_a_plain_search(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seven images, and of ten to search."""
     monkeypatch.setattr(neighbours, "_ROWS", 7)
+    monkeypatch.setattr(neighbours, "_VALUES", 10 * 36)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_nearest_images_are_those_of_a_plain_search() -> None:
     images, among = pictures(1, 30), pictures(2, 45)
     exact = torch.cdist(images.flatten(1).double() / 255, among.flatten(1).double() / 255)
     found = nearest_images(images, among)
     assert torch.equal(found.indices, exact.argmin(dim=1))
     assert torch.allclose(found.distances.double(), exact.amin(dim=1), atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_of_equal_images_the_first_is_the_nearest() -> None:
+    among = pictures(1, 12).repeat(5, 1, 1, 1)
+    assert nearest_images(among, among).indices.tolist() == 5 * [*range(12)]
+
+
+class LargestFloats(TorchFunctionMode):
+    """The number of elements of the largest tensor of floats that torch makes."""
+
+    size = 0
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.is_floating_point():
+            self.size = max(self.size, made.numel())
+        return made
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_data_set_is_never_as_a_whole_in_float() -> None:
+    with LargestFloats() as largest:
+        nearest_images(pictures(1, 30), pictures(2, 45))
+    assert largest.size == 10 * 36
 
 
 def test_planted_copies_are_at_distance_zero() -> None:
@@ -113,10 +155,11 @@ def test_planted_copies_are_at_distance_zero() -> None:
     assert found.indices[[3, 17]].tolist() == [250, 0]
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_progress_ends_at_the_last_image() -> None:
     reports: list[tuple[int, int]] = []
-    nearest_images(pictures(1, 300), pictures(2, 3), lambda *report: reports.append(report))
-    assert reports == [(256, 300), (300, 300)]
+    nearest_images(pictures(1, 3), pictures(2, 23), lambda *report: reports.append(report))
+    assert reports == [(10, 23), (20, 23), (23, 23)]
 
 
 def distances(seed: int, count: int) -> Tensor:

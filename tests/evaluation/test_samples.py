@@ -39,6 +39,15 @@ def test_grey_pictures_in_rgb_become_grey(tmp_path: Path) -> None:
     assert torch.equal(load_samples(tmp_path / "b.npz", data).images, coloured)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_grey_pictures_become_rgb_if_the_data_is(mode: str, tmp_path: Path) -> None:
+    grey = bars(12, seed=1)
+    data = replace(grey, images=grey.images.repeat(1, 3, 1, 1))
+    (tmp_path / "across").mkdir()
+    to_pillow(grey.images[0]).convert(mode).save(tmp_path / "across" / "a.png")
+    assert torch.equal(load_samples(tmp_path, data).images, data.images[:1])
+
+
 def test_a_folder_of_no_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cats").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "cats" / "a.png")
