@@ -203,6 +203,8 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
 def sampling_text(settings: "SamplingSettings") -> str:
     """Settings in words: ``dpmpp-sde, 7 steps, guidance 1.5 at t = 171 to 213``."""
     parts = [settings.sampler, f"{settings.steps} step{'s' * (settings.steps != 1)}"]
+    if settings.sampler == "dpmpp-sde" and settings.eta != 1:
+        parts.append(f"eta {settings.eta:g}")
     if settings.spacing != 1:
         parts.append(f"spacing {settings.spacing:g}")
     if settings.guidance_scale != 1:

@@ -5,14 +5,14 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import typer
 
 from diffcli.core.parameters import SamplerName
 from diffcli.errors import UsageError
 from diffcli.files.naming import check_pattern, unused_path
-from diffcli.sampling.request import Sheet
+from diffcli.sampling.request import Sheet, Varied
 
 MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
 MAX_SEED = 2**32 - 1
@@ -103,13 +103,15 @@ def parse_seeds(text: str) -> Seeds:
 
 
 def parse_sheet(text: str) -> Sheet:
-    """The values in ``guidance=0,1,2,4`` or ``steps=2,4,8``."""
-    match = re.fullmatch(r"(guidance|steps)=(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    """The values in ``guidance=0,1,2,4``, ``steps=2,4,8`` or ``eta=0,0.5,1``."""
+    match = re.fullmatch(r"(guidance|steps|eta)=(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
     if not match:
-        raise typer.BadParameter(f"{text!r} must be like guidance=0,1,2,4 or steps=2,4,8,50")
+        raise typer.BadParameter(
+            f"{text!r} must be like guidance=0,1,2,4, steps=2,4,8,50 or eta=0,0.5,1"
+        )
     values = tuple(float(value) for value in match[2].split(","))
     try:
-        return Sheet("steps" if match[1] == "steps" else "guidance", values)
+        return Sheet(cast("Varied", match[1]), values)
     except ValueError as error:
         raise typer.BadParameter(f"{text}: {error}") from error
 

@@ -90,6 +90,15 @@ def sample(
             metavar="<name>",
         ),
     ] = None,
+    eta: Annotated[
+        float | None,
+        option(
+            "Noise of dpmpp-sde: 1 all, 0 none.",
+            SAMPLING_PANEL,
+            shown="the model's",
+            metavar="<float>",
+        ),
+    ] = None,
     init: Annotated[
         list[Path] | None,
         option("Picture to start from instead of noise.", SAMPLING_PANEL, shown=False),
@@ -97,7 +106,7 @@ def sample(
     invert: Annotated[
         str | None,
         option(
-            "Draw from the noise of the --init picture, found under this label.",
+            "Draw from the noise of --init, found under this label.",
             SAMPLING_PANEL,
             shown=False,
         ),
@@ -173,7 +182,7 @@ def sample(
         strip,
         sheet,
         as_json,
-        {"guidance": guidance, "steps": steps},
+        {"guidance": guidance, "steps": steps, "eta": eta},
         picture,
         before,
     )
@@ -203,6 +212,7 @@ def sample(
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
+        eta,
         asked.base(drawer, start),
     )
     if num is None and old:

@@ -181,6 +181,7 @@ class SamplingSettings:
         spacing: 1 visits timesteps at even distances; above 1, steps are shorter at high
             noise levels (see ``schedule.step_plan``).
         variance: of the noise that ``ddpm`` adds; the other samplers ignore it.
+        eta: how much noise ``dpmpp-sde`` adds, 0 .. 1; the other samplers ignore it.
 
     Raises:
         ValueError: if a field is out of range.
@@ -192,6 +193,7 @@ class SamplingSettings:
     guidance_interval: tuple[int, int] | None = None
     spacing: float = 1.0
     variance: Variance = "beta-tilde"
+    eta: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("sampler", self.sampler, SamplerName)
@@ -207,6 +209,8 @@ class SamplingSettings:
             raise ValueError(f"a guidance interval is two timesteps, low-high, not {interval}")
         if not 0.1 <= self.spacing <= 10:
             raise ValueError(f"spacing must be in 0.1 .. 10, not {self.spacing:g}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must be in 0 .. 1, not {self.eta:g}")
 
     def guidance_at(self, t: int) -> float:
         """The guidance scale at a timestep."""

@@ -42,6 +42,7 @@ def ddpm(
     plan: StepPlan,
     draw_noise: DrawNoise,
     variance: Variance,
+    *_unused: object,
 ) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2), of all timesteps or of some.
 
@@ -114,27 +115,40 @@ def dpmpp_sde(
     x: Tensor,
     plan: StepPlan,
     draw_noise: DrawNoise,
-    *_unused: object,
+    _variance: Variance,
+    eta: float,
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022): ``dpmpp`` that adds noise in every step.
 
     The added noise reduces the errors of earlier steps.  With ``h`` and D as in ``dpmpp`` and
     standard normal z::
 
-        x_s = sigma_s / sigma_t * exp(-h) * x_t - alpha_s * (exp(-2h) - 1) * D
-              + sigma_s * sqrt(1 - exp(-2h)) * z
+        x_s = sigma_s / sigma_t * exp(-eta * h) * x_t
+              - alpha_s * (exp(-(1 + eta) * h) - 1) * D
+              + sigma_s * sqrt(1 - exp(-2 * eta * h)) * z
 
-    With ``x_0`` in place of D this is ``ddpm`` with the smaller variance.
+    All these processes have the same marginal distributions (Karras et al. 2022, eq. 6; eta
+    multiplies the variance of the noise).  1 is that of Lu et al. 2022, and with ``x_0`` in
+    place of D it is ``ddpm`` with the smaller variance; 0 is ``dpmpp``.
+
+    Args:
+        denoise: the denoiser.
+        schedule: the process that it was trained on.
+        x: noise ``(B, C, H, W)`` at the first timestep of the plan.
+        plan: the steps.
+        draw_noise: source of noise.
+        eta: how much noise the steps add, 0 .. 1.
     """
     extrapolate = _Extrapolation()
     for t, s in plan:
         x0 = denoise(x, t).x0
         (_, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
         h = _step_size(schedule, t, s)
-        decay, fresh = math.exp(-h), -math.expm1(-2 * h)
-        x = sigma_s / sigma_t * decay * x + alpha_s * fresh * extrapolate(x0, h)
+        decay = math.exp(-eta * h) if eta else 1.0  # h may be infinite
+        x = sigma_s / sigma_t * decay * x
+        x = x - alpha_s * math.expm1(-(1 + eta) * h) * extrapolate(x0, h)
         if s >= 0:
-            x = x + sigma_s * math.sqrt(fresh) * draw_noise()
+            x = x + sigma_s * math.sqrt(-math.expm1(-2 * eta * h)) * draw_noise()
         yield Step(t, s, x, x0)
 
 
@@ -165,7 +179,7 @@ class Sampler(NamedTuple):
     """A sampler and what is said of it."""
 
     function: Callable[
-        [Denoise, NoiseSchedule, Tensor, StepPlan, DrawNoise, Variance], Iterator[Step]
+        [Denoise, NoiseSchedule, Tensor, StepPlan, DrawNoise, Variance, float], Iterator[Step]
     ]
     title: str
     """As viewers of generated pictures name it."""

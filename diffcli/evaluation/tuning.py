@@ -27,7 +27,7 @@ _SEEDS_PER_LEVEL = 1_000_000
 _CHANGES = (1.0, 0.5, 0.25, 0.125)
 _SEED_OF_COMPARISON = _SEEDS_PER_LEVEL * (len(_CHANGES) + 1)
 
-_SCALE, _SCALE_OF_ONE_STEP, _SPACING = 0.2, 1.5, 0.5
+_SCALE, _SCALE_OF_ONE_STEP, _SPACING, _ETA = 0.2, 1.5, 0.5, 0.3
 _SPACINGS = (0.5, 3.0)
 _SAMPLERS: tuple[SamplerName, ...] = ("dpmpp-sde", "ddpm", "dpmpp", "ddim")
 
@@ -118,6 +118,7 @@ def tune(
     most_evaluations: int,
     seconds: float,
     on_trial: Callable[[float, Trial], None] | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Tuning:
     """Search for some time, then compare the best settings with the first ones by new pictures.
 
@@ -130,6 +131,7 @@ def tune(
         most_evaluations: of the network for a picture.
         seconds: to search for; the last trial ends after them.
         on_trial: called with the share of the time that is over, and every trial.
+        interrupted: called after every trial; if true, the search ends as if its time were over.
     """
     began, trials = time.perf_counter(), []
     for trial in search(distance, start, num_timesteps, most_evaluations):
@@ -137,7 +139,7 @@ def tune(
         share = (time.perf_counter() - began) / seconds
         if on_trial:
             on_trial(min(share, 1.0), trial)
-        if share >= 1:
+        if share >= 1 or interrupted():
             break
     start, best, pictures = trials[0].settings, trials[-1].best, trials[-1].pictures
     before = after = Judged(start, distance(start, pictures, _SEED_OF_COMPARISON))
@@ -191,6 +193,10 @@ def _neighbours(
     for sign in (1, -1):
         spacing = settings.spacing + sign * change * _SPACING
         yield replace(settings, spacing=min(max(spacing, _SPACINGS[0]), _SPACINGS[1]))
+    if settings.sampler == "dpmpp-sde":
+        for sign in (-1, 1):
+            eta = settings.eta + sign * change * _ETA
+            yield replace(settings, eta=round(min(max(eta, 0), 1), 3))
     if guided:
         first, last = guided[0], guided[-1]
         for earlier, later in ((1, 0), (0, -1), (-1, 0), (0, 1), (1, 1), (-1, -1)):

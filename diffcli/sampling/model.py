@@ -84,6 +84,7 @@ class Model:
         guidance_scale: float | None = None,
         guidance_interval: tuple[int, int] | None = None,
         variance: Variance | None = None,
+        eta: float | None = None,
         base: SamplingSettings | None = None,
     ) -> SamplingSettings:
         """The settings ``base``, or the model's own, with those changed that are not None.
@@ -95,13 +96,9 @@ class Model:
             UsageError: if the settings do not suit the model.
         """
         own = base or self.description.sampling
-        changes: dict[str, Any] = {
-            "sampler": sampler,
-            "guidance_scale": guidance_scale,
-            "guidance_interval": guidance_interval,
-            "variance": variance,
-            "steps": steps,
-        }
+        changes: dict[str, Any] = {"sampler": sampler, "steps": steps, "variance": variance}
+        changes |= {"guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
+        changes["eta"] = eta
         changes = {name: value for name, value in changes.items() if value is not None}
         if steps is None and sampler not in (None, own.sampler):
             few = min(_STEPS_OF_OTHER_SAMPLERS, self.num_timesteps)

@@ -108,6 +108,8 @@ class Provenance:
             fields["Spacing"] = f"{settings.spacing:g}"
         if settings.sampler == "ddpm":
             fields["Variance"] = settings.variance
+        if settings.sampler == "dpmpp-sde" and settings.eta != 1:
+            fields["Eta"] = f"{settings.eta:g}"
         if request.strength is not None:
             fields["Denoising strength"] = f"{request.strength:g}"
         if request.per_label > 1:

@@ -16,7 +16,7 @@ DEFAULT_STRENGTH = 0.6
 MASKED_STRENGTH = 1.0
 """The same with a mask: nothing is left of the part that is drawn anew."""
 
-Varied = Literal["guidance", "steps"]
+Varied = Literal["guidance", "steps", "eta"]
 
 
 @dataclass(frozen=True)
@@ -193,4 +193,6 @@ class Sheet:
     def _changed(self, settings: SamplingSettings, value: float) -> SamplingSettings:
         if self.varied == "guidance":
             return replace(settings, guidance_scale=value)
+        if self.varied == "eta":
+            return replace(settings, eta=value)
         return replace(settings, steps=int(value))

@@ -145,7 +145,7 @@ class Judge:
             return denoiser.clipped(x, t, labels)
 
         plan = PLACEMENTS[placement](schedule, steps)
-        *_, last = SOLVERS[solver](denoise, schedule, noise(), plan, noise, "beta-tilde")
+        *_, last = SOLVERS[solver](denoise, schedule, noise(), plan, noise, "beta-tilde", 1.0)
         return to_pixels(last.x).cpu()
 
 

@@ -174,6 +174,40 @@ class TestOutputs:
             assert "Spacing" not in b.info["parameters"]
             assert furthest(a.tobytes(), b.tobytes()) > 1
 
+    def test_eta_is_drawn_with_recorded_and_drawn_again(self, draw: Draw) -> None:
+        start = ("-l", "1", "-n", "1", "--seed", "3", "--steps", "6")
+        for name, options in {
+            "all": ("--sampler", "dpmpp-sde"),
+            "half": ("--sampler", "dpmpp-sde", "--eta", "0.5"),
+            "none": ("--sampler", "dpmpp-sde", "--eta", "0"),
+            "plain": ("--sampler", "dpmpp"),
+        }.items():
+            draw(*start, *options, "-o", f"{name}.png")
+        pixels = {}
+        for name in ("all", "half", "none", "plain"):
+            with Image.open(f"{name}.png") as picture:
+                pixels[name] = picture.tobytes()
+                assert ("Eta: 0" in picture.info["parameters"]) == (name in ("half", "none"))
+        assert pixels["none"] == pixels["plain"]
+        assert len(set(pixels.values())) == 3
+        draw("--from", "half.png", "-o", "again.png")
+        assert Path("again.png").read_bytes() == Path("half.png").read_bytes()
+
+    def test_a_sheet_of_etas_has_the_pictures_of_each(self, draw: Draw) -> None:
+        start = ("-l", "1", "-n", "1", "--seed", "3", "--steps", "6", "--sampler", "dpmpp-sde")
+        draw(*start, "--sheet", "eta=0,1", "-o", "sheet.png")
+        with Image.open("sheet.png") as sheet:
+            rows = sheet.convert("L")
+        for value in ("0", "1"):
+            draw(*start, "--eta", value, "-o", f"{value}.png")
+            with Image.open(f"{value}.png") as picture:
+                found = any(
+                    rows.crop((x, y, x + 8, y + 8)).tobytes() == picture.tobytes()
+                    for x in range(rows.width - 7)
+                    for y in range(rows.height - 7)
+                )
+            assert found
+
     def test_other_viewers_find_the_parameters(self, draw: Draw) -> None:
         draw("-l", "0,2", "-n", "2", "--seed", "9", "--guidance", "1.5", "-o", "a.png")
         with Image.open("a.png") as picture:

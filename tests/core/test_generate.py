@@ -122,6 +122,7 @@ def test_the_table_has_every_sampler_and_says_which_add_noise() -> None:
             step_plan(20, 4),
             draw_noise,
             "beta",
+            1.0,
         )
         assert len(list(steps)) == 4
         assert len(drawn) == (3 if sampler.adds_noise else 0), name
@@ -150,8 +151,8 @@ def test_the_requested_sampler_draws(
 
     plan = step_plan(20, 6)
     with torch.inference_mode():
-        *_, last = sampler(denoise, denoiser.schedule, start, plan, noise, variance)
-    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6, variance=variance))
+        *_, last = sampler(denoise, denoiser.schedule, start, plan, noise, variance, 0.4)
+    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6, variance=variance, eta=0.4))
     assert torch.equal(drawn[-1].x, last.x)
 
 

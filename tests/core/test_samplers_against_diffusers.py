@@ -145,7 +145,13 @@ def test_diffusers_makes_the_same_dpmpp_steps(
         dpmpp(denoiser, denoiser.schedule, x, plan)
         if algorithm == "dpmsolver++"
         else dpmpp_sde(
-            denoiser, denoiser.schedule, x, plan, lambda: torch.randn(x.shape, generator=ours)
+            denoiser,
+            denoiser.schedule,
+            x,
+            plan,
+            lambda: torch.randn(x.shape, generator=ours),
+            "beta-tilde",
+            1.0,
         )
     )
     for step in steps:

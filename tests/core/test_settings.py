@@ -76,8 +76,11 @@ def test_steps_from_a_picture_have_the_same_spacing() -> None:
         {"spacing": float("nan")},
         {"sampler": "euler"},
         {"variance": "gamma"},
+        {"eta": -0.1},
+        {"eta": 1.1},
+        {"eta": float("nan")},
     ],
 )
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"steps|guidance|spacing|sampler|variance"):
+    with pytest.raises(ValueError, match=r"steps|guidance|spacing|sampler|variance|eta"):
         replace(SETTINGS, **fields)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
 from diffcli.core.parameters import ScheduleConfig, Variance
-from diffcli.core.samplers import StepPlan, consistency, ddpm, dpmpp_sde
+from diffcli.core.samplers import StepPlan, consistency, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 from tests.core.gaussian import SCHEDULES, START, STEP_COUNTS, Gaussian, end, short
 
@@ -119,10 +119,10 @@ def test_ddpm_draws_the_data_if_steps_are_many(variance: Variance) -> None:
     assert math.sqrt(square) == pytest.approx(data.std, rel=5e-3)
 
 
-def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan) -> Tensor:
+def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan, eta: float = 1.0) -> Tensor:
     """What SDE-DPM-Solver++(2M) makes of ``x_T`` and of each noise: by how much each counts.
 
-    From the published form, in terms of lambda and of D0 and D1.
+    From the published form, in terms of lambda and of D0 and D1, which is that of eta 1.
 
     Returns:
         float64 ``(len(plan) + 1,)``: the factors of ``x_T`` and of the noises of all steps but
@@ -147,22 +147,26 @@ def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan) -> Tensor:
         alpha_bar_s = float(data.schedule.alphas_cumprod[s])
         signal, noise = math.sqrt(alpha_bar_s), math.sqrt(1 - alpha_bar_s)
         x = (
-            noise / math.sqrt(1 - alpha_bar_t) * math.exp(-h) * x
-            + signal * (1 - math.exp(-2 * h)) * (d0 + 0.5 * d1)
-            + noise * math.sqrt(1 - math.exp(-2 * h)) * noises[number]
+            noise / math.sqrt(1 - alpha_bar_t) * math.exp(-eta * h) * x
+            + signal * (1 - math.exp(-(1 + eta) * h)) * (d0 + 0.5 * d1)
+            + noise * math.sqrt(1 - math.exp(-2 * eta * h)) * noises[number]
         )
         before = d0
     raise AssertionError("a plan ends clean")
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.35, 1.0])
 @pytest.mark.parametrize("config", SCHEDULES, ids=short)
-def test_dpmpp_sde_is_its_recursion_at_every_number_of_steps(config: ScheduleConfig) -> None:
+def test_dpmpp_sde_is_its_recursion_at_every_number_of_steps(
+    config: ScheduleConfig, eta: float
+) -> None:
     data = Gaussian(NoiseSchedule.from_config(config))
     plans = [step_plan(config.num_timesteps, count) for count in STEP_COUNTS]
     for plan in [*plans, step_pairs([290, 288, 130, 129, 40, 39, 2])]:
         draw = Impulses(len(plan) + 1)
-        *ends, still = end(dpmpp_sde(data, data.schedule, draw(), plan, draw)).flatten().tolist()
-        *factors, constant = responses_of_dpmpp_sde(data, plan).tolist()
+        steps = dpmpp_sde(data, data.schedule, draw(), plan, draw, "beta-tilde", eta)
+        *ends, still = end(steps).flatten().tolist()
+        *factors, constant = responses_of_dpmpp_sde(data, plan, eta).tolist()
         assert still == pytest.approx(constant, rel=1e-9)
         assert [end - still for end in ends] == pytest.approx(factors, rel=1e-8, abs=1e-9)
 
@@ -188,8 +192,27 @@ def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
     data = Gaussian(NoiseSchedule.from_config())
     plan = step_plan(300, count)
     one = ddpm(data, data.schedule, START, plan, lambda: START.flip(0), "beta-tilde")
-    other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0))
+    other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0), "beta-tilde", 1.0)
     assert torch.allclose(end(one), end(other), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16])
+def test_dpmpp_sde_without_noise_is_dpmpp(count: int) -> None:
+    data = Gaussian(NoiseSchedule.from_config())
+    plan = step_plan(300, count, 1.5)
+    one = dpmpp(data, data.schedule, START, plan)
+    much = torch.full_like(START, 1e9)
+    other = dpmpp_sde(data, data.schedule, START, plan, lambda: much, "beta-tilde", 0.0)
+    assert torch.equal(end(one), end(other))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+def test_dpmpp_sde_draws_the_data_with_any_eta_if_steps_are_many(eta: float) -> None:
+    """All these processes have the same marginals."""
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 3000)))
+    *factors, constant = responses_of_dpmpp_sde(data, step_plan(3000, 1000), eta).tolist()
+    assert math.hypot(*factors) == pytest.approx(data.std, rel=1e-3)
+    assert constant == pytest.approx(data.mean, abs=5e-3)
 
 
 def test_variance_beta_is_exact_for_standard_normal_data() -> None:

@@ -61,6 +61,15 @@ def test_the_best_settings_are_found(start: SamplingSettings) -> None:
     assert 0.4 <= guided_share(best) <= 0.6
 
 
+def test_the_share_of_noise_is_found() -> None:
+    def likes_some(settings: SamplingSettings, *_: int) -> float:
+        return abs(settings.eta - 0.55) if settings.sampler == "dpmpp-sde" else 2.0
+
+    best = last(search(likes_some, SamplingSettings("ddim", 8), T, 8)).best
+    assert best.sampler == "dpmpp-sde"
+    assert abs(best.eta - 0.55) < 0.05
+
+
 def test_guidance_is_found_from_settings_without_it() -> None:
     def likes_one_guided_step(settings: SamplingSettings, *_: int) -> float:
         return abs(guided_share(settings) * settings.steps - 1) + 0.01 * settings.steps
@@ -128,6 +137,16 @@ def test_the_search_ends_with_its_time() -> None:
     found = tune(bowl, SamplingSettings("dpmpp", 16), T, 100, 1e-9, lambda s, _: shares.append(s))
     assert (found.trials, shares, found.pictures) == (1, [1.0], 1000)
     assert found.after == found.before
+
+
+def test_an_interrupted_search_is_compared_as_one_that_is_over() -> None:
+    start, trials = SamplingSettings("dpmpp", 16), []
+    asked = iter([False, False, False, True])
+    found = tune(bowl, start, T, 100, 60, lambda _, trial: trials.append(trial), asked.__next__)
+    assert found.trials == len(trials) == 4
+    assert found.before == (start, bowl(start))
+    assert found.after == (trials[-1].best, bowl(trials[-1].best))
+    assert found.after.distance < found.before.distance
 
 
 def test_the_distance_is_that_of_pictures_drawn_as_the_settings_say(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def drawn(
         "interval": settings.guidance_interval,
         "spacing": settings.spacing,
         "variance": settings.variance,
+        "eta": settings.eta,
     }
     if init:
         call |= {"init": init.images.flatten().tolist(), "start": start}
@@ -202,7 +203,8 @@ def drawn(
         {},
         {"guidance_scale": 2.5, "spacing": 1.5, "variance": "beta"},
         {"guidance_scale": 3.0, "guidance_interval": (10, 30)},
-        {"guidance_scale": 0.0},
+        {"guidance_scale": 0.0, "eta": 0.6},
+        {"eta": 0.0},
     ],
 )
 def test_every_step_of_every_sampler(

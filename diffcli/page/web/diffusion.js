@@ -181,6 +181,7 @@ function clip(value) {
  * @property {number} s -1 meaning clean
  * @property {number} before the step size of the step before, 0 if there is none
  * @property {string} variance of ddpm: beta or beta-tilde
+ * @property {number} eta of dpmpp-sde: how much noise it adds, 0 .. 1
  */
 
 /**
@@ -209,13 +210,14 @@ export const SAMPLERS = {
     const signal = -schedule.alpha(s) * Math.expm1(-h);
     return { x: schedule.sigma(s) / schedule.sigma(t), ...extrapolated(signal, h, before), noise: 0 };
   },
-  "dpmpp-sde"({ schedule, t, s, before }) {
+  "dpmpp-sde"({ schedule, t, s, before, eta }) {
     const h = schedule.stepSize(t, s);
-    const fresh = -Math.expm1(-2 * h);
+    const decay = eta ? Math.exp(-eta * h) : 1; // h may be infinite
+    const signal = -schedule.alpha(s) * Math.expm1(-(1 + eta) * h);
     return {
-      x: (schedule.sigma(s) / schedule.sigma(t)) * Math.exp(-h),
-      ...extrapolated(schedule.alpha(s) * fresh, h, before),
-      noise: schedule.sigma(s) * Math.sqrt(fresh),
+      x: (schedule.sigma(s) / schedule.sigma(t)) * decay,
+      ...extrapolated(signal, h, before),
+      noise: s < 0 ? 0 : schedule.sigma(s) * Math.sqrt(-Math.expm1(-2 * eta * h)),
     };
   },
   consistency: ({ schedule, s }) => ({
@@ -248,6 +250,7 @@ function extrapolated(signal, h, before) {
  * @property {[number, number] | null} interval the timesteps that are guided; null is all
  * @property {number} spacing
  * @property {string} variance
+ * @property {number} eta
  * @property {Float32Array} [init] a picture to start from, noised at the first timestep
  * @property {number} [start] the number of timesteps to go through with it, 1 .. T
  */
@@ -284,8 +287,8 @@ export function* generate(denoiser, request) {
   for (const [t, s] of plan) {
     const guided = !request.interval || (request.interval[0] <= t && t <= request.interval[1]);
     const x0 = denoiser.estimate(x, t, request.label, guided ? request.guidance : 1);
-    const { variance } = request;
-    const sum = SAMPLERS[request.sampler]({ schedule, t, s, before, variance });
+    const { variance, eta } = request;
+    const sum = SAMPLERS[request.sampler]({ schedule, t, s, before, variance, eta });
     const noise = sum.noise ? randn(generator, size) : x;
     const old = previous;
     const from = x;

@@ -73,6 +73,7 @@ export function mountDraw(engine, model, onDrawn) {
       interval: scale === sampling.guidance_scale ? sampling.guidance_interval : null,
       spacing: sampling.spacing,
       variance: sampling.variance,
+      eta: sampling.eta,
     };
   }
 

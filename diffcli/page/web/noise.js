@@ -84,6 +84,7 @@ export function mountNoise(engine, model) {
       interval: null,
       spacing: sampling.spacing,
       variance: sampling.variance,
+      eta: sampling.eta,
       init: image,
       start,
     };

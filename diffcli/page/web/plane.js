@@ -96,7 +96,7 @@ export function mountPlane() {
   function step() {
     const from = Number(t.value);
     const to = from - 1;
-    const sum = SAMPLERS[manner.value]({ schedule, t: from, s: to, before: 0, variance: "beta-tilde" });
+    const sum = SAMPLERS[manner.value]({ schedule, t: from, s: to, before: 0, variance: "beta-tilde", eta: 1 });
     const noise = randn(twister, 2 * PARTICLES);
     particles = particles.map((particle, i) => {
       const x0 = idealEstimate(schedule, points(), from, particle);

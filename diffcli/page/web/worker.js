@@ -16,7 +16,7 @@ import { decodeWeights } from "./weights.js";
  * @property {number[]} alphas_cumprod
  * @property {string} schedule_name
  * @property {string} prediction_type
- * @property {{sampler: string, steps: number, guidance_scale: number, guidance_interval: [number, number] | null, spacing: number, variance: string}} sampling
+ * @property {{sampler: string, steps: number, guidance_scale: number, guidance_interval: [number, number] | null, spacing: number, variance: string, eta: number}} sampling
  * @property {string[]} class_names
  * @property {import("./weights.js").Tensor[]} tensors
  * @property {boolean} is_distilled
