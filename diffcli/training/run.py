@@ -218,6 +218,8 @@ class Run:
 
         progress, stop = ask()
         if progress >= 1:  # and yet not complete: the process ended while it saved the last model
+            for latest in self.folder.metrics()[-1:]:
+                self._loss = latest.loss
             self._save([_LAST_GRID])
             yield status()
             return

@@ -176,6 +176,10 @@ def test_a_run_that_is_killed_while_its_last_model_is_saved_is_finished_by_resum
     assert last.progress == 1
     assert reopen(folder).is_complete
     assert results(folder) == results(uninterrupted)
+    found, expected = (
+        read_description(path / "model.safetensors") for path in (folder, uninterrupted)
+    )
+    assert {**found.training, "seconds": 0} == {**expected.training, "seconds": 0}
 
 
 def test_samples_are_compared_with_held_out_images_of_all_classes(tmp_path: Path) -> None:
