@@ -157,11 +157,28 @@ class Asked:
                 f"{count} --init pictures: --between takes two, all else starts from one"
             )
 
-    def base(self, model: "Model", start: "Init | Inversion | None") -> "SamplingSettings | None":
-        """The settings that options change, if not the model's own."""
+    def base(
+        self, model: "Model", start: "Init | Inversion | None", left: Sheet | None
+    ) -> "SamplingSettings | None":
+        """The settings that options change, if not the model's own.
+
+        Args:
+            model: to draw with.
+            start: see the method of that name.
+            left: the sheet of the picture to draw again, if the new one is not that sheet.
+        """
         if _noise_of(start) and (self.old is None or self.old.inverted is None):
             return model.inversion_settings()
-        return self.old.settings if self.old else None
+        if self.old is None:
+            return None
+        if left and left.varied == "guidance":  # what was kept is that of its first row
+            own = model.description.sampling
+            return replace(
+                self.old.settings,
+                guidance_scale=own.guidance_scale,
+                guidance_interval=own.guidance_interval,
+            )
+        return self.old.settings
 
     def request(
         self,

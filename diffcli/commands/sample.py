@@ -213,7 +213,9 @@ def sample(
         guidance_interval,
         variance,
         eta,
-        asked.base(drawer, start),
+        asked.base(
+            drawer, start, before.sheet if before and before.sheet != arranged.sheet else None
+        ),
     )
     if num is None and old:
         num = old.per_label

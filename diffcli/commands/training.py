@@ -96,9 +96,8 @@ def carry_out(job: Job, manner: Manner) -> None:
         if not manner.dry_run and distributed.is_leader:
             folder.require_idle()
         quiet = manner.quiet or not distributed.is_leader
-        dataset = _load(config, manner.data_dir, distributed, quiet)
-        if job.resume:
-            _check_resumed(config, folder, dataset.train)
+        before = folder if job.resume else None
+        dataset = _dataset(config, before, manner.data_dir, distributed, quiet)
         if job.source:
             config = _for_source(config, dataset.train, read_description(job.source), quiet)
         if not job.resume:
@@ -155,6 +154,31 @@ def _conclude(run: "Run", copies: float | None) -> None:
     if run.trainer.config.distillation is None:
         commands.append(f"look for better sampling settings: diffcli tune {name}")
     say("; ".join(commands))
+
+
+def _dataset(
+    config: RunConfig,
+    before: "RunFolder | None",
+    data_dir: Path | None,
+    distributed: "Distributed",
+    quiet: bool,
+) -> "DataSet":
+    """Read the data set of a run, whose folder is ``before`` if it exists already.
+
+    Raises:
+        UsageError: if it is gone, or another one than before.
+    """
+    if before is None:
+        return _load(config, data_dir, distributed, quiet)
+    try:
+        dataset = _load(config, data_dir, distributed, quiet)
+        _check_resumed(config, before, dataset.train)
+    except UsageError as error:
+        if error.argument != "data":
+            raise
+        # Without the advice to choose another data set: a run keeps its own.
+        raise UsageError(f"{error}; put it back as it was, or start a new run") from error
+    return dataset
 
 
 def _load(

@@ -96,6 +96,7 @@ def load_folder(
     labels = torch.tensor([label for _, label, _ in readable])
     if not good.all():
         images, labels = images[good], labels[good]
+    _refuse_empty_classes(folder, class_names, labels)
     resized = sum(probe.size != (height, width) for *_, probe in readable)
     return Folder(LabelledImages(images, labels, class_names), unreadable, resized)
 
@@ -171,6 +172,16 @@ def _common_size(folder: Path, probes: Sequence[_Probe]) -> tuple[int, int]:
             "image_size",
         )
     return height, width
+
+
+def _refuse_empty_classes(folder: Path, class_names: Sequence[str], labels: Tensor) -> None:
+    filled = set(labels.tolist())
+    for label, name in enumerate(class_names):
+        if label not in filled:
+            raise UsageError(
+                f"no picture in the class folder {folder / name} can be read; repair them, or "
+                "remove the folder"
+            )
 
 
 def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:

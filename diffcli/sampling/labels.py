@@ -64,7 +64,7 @@ def _parse_weighted(part: str, class_names: Sequence[str]) -> tuple[int, float]:
         name, weight = name[1:], -1.0
     if name not in class_names and ":" in name:
         name, _, number = name.rpartition(":")
-        if not re.fullmatch(r"\d{1,4}(\.\d{1,9})?", number):
+        if not re.fullmatch(r"-?\d{1,4}(\.\d{1,9})?", number):
             raise UsageError(f"{part!r} is no label with a weight; write it like 3:0.7")
         weight *= float(number)
     found = _parse(name, class_names)

@@ -186,6 +186,7 @@ class TestErrors:
             (["--sheet", "steps=1,2", "--steps", "3"], ["leave --steps out"]),
             (["--sheet", "eta=0,1.5"], ["--sheet", "eta must be in 0 .. 1, not 1.5"]),
             (["--sheet", "eta=0,1", "--eta", "0.5"], ["leave --eta out"]),
+            (["--sheet", "eta=0,1", "--sampler", "ddim"], ["ddim has no eta", "dpmpp-sde"]),
             (["--eta", "2"], ["eta must be in 0 .. 1, not 2"]),
             (["--sheet", "guidance=1", "--strip"], ["choose one"]),
             (["--strip", "-o", "a.npz"], ["one PNG"]),

@@ -72,6 +72,19 @@ def test_guidance_is_that_of_a_picture_drawn_without_another_before(
     assert read_provenance(Path("changed.png")).request.settings.guidance_interval is None
 
 
+def test_other_layouts_than_a_sheet_of_guidance_have_the_guidance_of_the_model(
+    draw_guided: Draw,
+) -> None:
+    drawn = ("-l", "1", "-n", "1", "--seed", "3")
+    draw_guided(*drawn, "--sheet", "guidance=0,2", "-o", "sheet.png")
+    for layout in (["--strip"], ["--sheet", "steps=2,4"]):
+        draw_guided("--from", "sheet.png", *layout, "-o", "left.png", "--force")
+        draw_guided(*drawn, *layout, "-o", "same.png", "--force")
+        assert Path("left.png").read_bytes() == Path("same.png").read_bytes()
+    draw_guided("--from", "sheet.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
+
+
 def test_a_sheet_keeps_the_interval_that_was_given_with_it(draw_guided: Draw) -> None:
     sheet = ("-n", "1", "--seed", "3", "--sheet", "guidance=0,2", "--guidance-interval", "3-15")
     draw_guided(*sheet, "-o", "first.png")

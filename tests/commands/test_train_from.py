@@ -96,8 +96,16 @@ def test_a_run_is_not_resumed_with_other_pictures(
     if change == "another name" and not saved:
         assert again.code == 0  # nothing that was saved has the names
         return
-    assert again.is_one_line_error(2, *(() if saved else words))
+    assert again.is_one_line_error(2, "start a new run", *(() if saved else words))
+    assert "--data" not in again.err
     assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_run_whose_pictures_have_moved_says_what_to_do(diffcli: Command, work: Path) -> None:
+    (work / "digits").rename(work / "moved")
+    again = diffcli("train", "--resume", "first", "--max-steps", "4", "--quiet")
+    assert again.is_one_line_error(2, "'digits'", "put it back", "new run")
+    assert "--data" not in again.err
 
 
 def test_a_run_does_not_depend_on_where_it_came_from(diffcli: Command, work: Path) -> None:

@@ -94,6 +94,14 @@ def test_pictures_that_differ_in_size_need_one(tmp_path: Path) -> None:
     assert "--" not in str(caught.value)
 
 
+def test_a_class_without_a_picture_that_can_be_read_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, tiny_digits(40))
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "a.png").write_text("no picture")
+    with pytest.raises(UsageError, match=r"class folder .*torn can be read"):
+        load_folder(tmp_path)
+
+
 def test_unreadable_files_are_listed_up_to_a_tenth(tmp_path: Path) -> None:
     write_folder(tmp_path, tiny_digits(18))
     (tmp_path / "one" / "torn.png").write_bytes(b"no picture")

@@ -39,6 +39,7 @@ def test_labels(wanted: Sequence[str | int], names: Sequence[str], labels: list[
     [
         ("3:0.5,8:0.5", DIGITS, (3, 8), (0.5, 0.5)),
         ("3,-8", DIGITS, (3, 8), (1.0, -1.0)),
+        ("4:1,9:-0.5", DIGITS, (4, 9), (1.0, -0.5)),
         (" 3:2 , -8:0.25 , 5 ", DIGITS, (3, 8, 5), (2.0, -0.25, 1.0)),
         ("-1", DIGITS, (1,), (-1.0,)),
         ("cat:0.7,dog:0.3", ("cat", "dog"), (0, 1), (0.7, 0.3)),
@@ -57,7 +58,7 @@ def test_mixtures(
     ("wanted", "why"),
     [
         (["3:x,8"], "'3:x' is no label with a weight; write it like 3:0.7"),
-        (["3:-1,8"], "no label with a weight"),
+        (["3:--1,8"], "no label with a weight"),
         (["3:1e3"], "no label with a weight"),
         (["0-4:0.5"], "more than one class"),
         (["all:0.5"], "more than one class"),
