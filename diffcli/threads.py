@@ -44,10 +44,11 @@ class Threads:
         To be called often: it does nothing if the last time was a moment ago, or if the
         processor is not watched or cannot be.
         """
-        import torch  # noqa: PLC0415 - takes seconds, during which the processor is watched
-
         if self._before is None:
             return
+
+        import torch  # noqa: PLC0415 - takes seconds, and is loaded after the first look
+
         before, now = self._before, read_processor()
         if now is None or (self._most and now.seconds - before.seconds < _LEAST_SECONDS):
             return

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -16,7 +17,11 @@ from hypothesis import strategies as st
 
 from diffcli import threads
 from diffcli.commands.console import ProgressDisplay
+from diffcli.commands.training import _compile
 from diffcli.threads import Reading, Threads, count_threads, free_cores, read_processor
+from diffcli.training.config import RunConfig
+from diffcli.training.trainer import Trainer
+from tests.conftest import Command
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 FIT = """
@@ -181,6 +186,23 @@ class TestFit:
             torch.set_num_threads(had)
         # The third look is too short after the one before.
         assert counts == [4, 1, 1, 4, 3, 3]
+
+    def test_a_command_watches_from_its_start(
+        self, diffcli: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[str] = []
+        monkeypatch.setattr(Threads, "observe", lambda _self: calls.append("observe"))
+        assert diffcli("info", "no-such-file").code == 1
+        assert calls == ["observe"]
+
+    def test_a_network_is_compiled_for_a_number_that_stays(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[str] = []
+        monkeypatch.setattr(Threads, "keep", lambda _self: calls.append("keep"))
+        trainer = SimpleNamespace(compile=lambda: calls.append("compile"))
+        _compile(cast("Trainer", trainer), RunConfig(compile=True), quiet=True)
+        assert calls == ["keep", "compile"]
 
     @pytest.mark.parametrize("quiet", [False, True])
     def test_long_work_is_fitted_again_while_it_goes_on(

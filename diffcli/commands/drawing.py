@@ -63,10 +63,9 @@ def choose_layout(
         layout = "strip"
     elif sheet:
         layout = "sheet"
-    if layout == "sheet" and sheet and sheet.varied == "eta":
-        sampler = request.settings.sampler
-        if sampler != "dpmpp-sde":
-            raise UsageError(f"{sampler} has no eta; add --sampler dpmpp-sde")
+    sampler = request.settings.sampler
+    if sheet and sheet.varied == "eta" and sampler != "dpmpp-sde":
+        raise UsageError(f"{sampler} has no eta; add --sampler dpmpp-sde")
     most = _MAX_PICTURES[layout]
     if len(request) > most:
         raise UsageError(

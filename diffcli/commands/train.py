@@ -132,7 +132,7 @@ def train(
     ] = None,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "auto",
-    compile: Annotated[  # noqa: A002 - the name of the option
+    compile: Annotated[  # noqa: A002 - named as the setting, by which its source is found
         bool,
         option("Compile the network, for faster steps.", TRAINING_PANEL, "--compile"),
     ] = False,

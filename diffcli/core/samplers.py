@@ -129,15 +129,8 @@ def dpmpp_sde(
 
     All these processes have the same marginal distributions (Karras et al. 2022, eq. 6; eta
     multiplies the variance of the noise).  1 is that of Lu et al. 2022, and with ``x_0`` in
-    place of D it is ``ddpm`` with the smaller variance; 0 is ``dpmpp``.
-
-    Args:
-        denoise: the denoiser.
-        schedule: the process that it was trained on.
-        x: noise ``(B, C, H, W)`` at the first timestep of the plan.
-        plan: the steps.
-        draw_noise: source of noise.
-        eta: how much noise the steps add, 0 .. 1.
+    place of D it is ``ddpm`` with the smaller variance; 0 is ``dpmpp``.  The other arguments are
+    those of ``ddpm``.
     """
     extrapolate = _Extrapolation()
     for t, s in plan:

@@ -23,7 +23,7 @@ def to_pillow(pixels: "Tensor") -> Image.Image:
 
 def from_pillow(picture: Image.Image) -> "Tensor":
     """A picture of mode ``L`` or ``RGB`` as uint8 ``(1 or 3, H, W)``."""
-    import torch  # noqa: PLC0415 - a chart is drawn and saved without it
+    import torch  # noqa: PLC0415 - takes seconds, and charts are saved without it
 
     pixels = torch.from_numpy(np.array(picture))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

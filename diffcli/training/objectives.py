@@ -32,7 +32,7 @@ class Objective:
     def __call__(
         self,
         denoiser: Denoiser,
-        step: int,  # noqa: ARG002 - other objectives do not do the same in all steps
+        step: int,  # noqa: ARG002 - for objectives that train several networks
         x0: Tensor,
         t: Tensor,
         labels: Tensor,
@@ -94,7 +94,7 @@ class DistributionMatching(Objective):
         t: Tensor,
         labels: Tensor,
         draw_noise: Callable[[], Tensor],
-        augmentation: Tensor | None = None,  # noqa: ARG002 - what is drawn is not augmented
+        augmentation: Tensor | None = None,  # noqa: ARG002 - the student draws, and drawings are not augmented
     ) -> Tensor:
         """The losses of the critic, or in every fifth step of the student."""
         learns = step % _STEPS_PER_CYCLE == _STEPS_PER_CYCLE - 1

@@ -19,7 +19,9 @@ from tests.training.pictures import tiny_digits, write_folder
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+    pytest.mark.skipif(
+        sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a process"
+    ),
 ]
 
 

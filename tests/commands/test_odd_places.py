@@ -133,7 +133,7 @@ def test_a_closed_stdout_on_windows(
     os.close(stdout.descriptor)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="closed pipes are another error there")
+@pytest.mark.skipif(sys.platform == "win32", reason="another error there, see the test above")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_closed_stdout_is_no_error_message(place: Path, options: list[str]) -> None:
     # Buffered, as stdout is by default: it fails when it is flushed, after the command.

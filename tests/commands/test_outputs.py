@@ -62,7 +62,7 @@ def test_no_message_about_a_file_that_is_not_written(diffcli: Command) -> None:
     assert result.is_one_line_error(2, "1000")
 
 
-@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no such device")
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="this system has no /dev/null")
 @pytest.mark.parametrize("command", ["inspect-embedding", "noise-demo grey.png", "sample"])
 def test_a_device_is_no_file(diffcli: Command, command: str) -> None:
     for link in ("null.png", "null.npz"):
@@ -79,7 +79,9 @@ def test_folders_of_outputs_are_made(diffcli: Command, command: str) -> None:
         picture.load()
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="folders have no such rights")
+@pytest.mark.skipif(
+    not hasattr(os, "seteuid"), reason="Windows folders do not have the rights of chmod"
+)
 @pytest.mark.parametrize("command", ["score grey.png", "evaluate", "page", "sample"])
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(
     diffcli: Command, command: str, monkeypatch: pytest.MonkeyPatch

@@ -341,7 +341,9 @@ class TestProcess:
             with Image.open(path) as picture:
                 picture.load()
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+    @pytest.mark.skipif(
+        sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a process"
+    )
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_leaves_an_npz_of_what_is_finished(
         self, number: signal.Signals, code: int, model: Path, tmp_path: Path
