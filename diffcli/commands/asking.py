@@ -171,13 +171,16 @@ class Asked:
             return model.inversion_settings()
         if self.old is None:
             return None
-        if left and left.varied == "guidance":  # what was kept is that of its first row
-            own = model.description.sampling
+        # What was kept of the setting that a sheet varies is that of its first row.
+        own = model.description.sampling
+        if left and left.varied == "guidance":
             return replace(
                 self.old.settings,
                 guidance_scale=own.guidance_scale,
                 guidance_interval=own.guidance_interval,
             )
+        if left and left.varied == "eta":
+            return replace(self.old.settings, eta=own.eta)
         return self.old.settings
 
     def request(

@@ -9,6 +9,7 @@ from diffcli.commands.console import Interruption, ProgressDisplay, say
 from diffcli.commands.options import ANIMATED, Target, output_path
 from diffcli.commands.preview import preview
 from diffcli.errors import UsageError
+from diffcli.files.naming import pattern_fields
 from diffcli.sampling.request import SampleRequest, Sheet
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def choose_layout(
             "pictures of several labels have no class, as an .npz and --out-dir need; write a "
             ".png, or one file each: -o 'mixed-{index}.png'"
         )
-    several = request.interpolation and len(request) > 1
-    if target.form == "files" and several and "{index" not in str(target.path):
+    if target.form == "files" and not request.told_apart_by(pattern_fields(str(target.path))):
         raise UsageError(f"{target.path} would be the name of several pictures; add {{index}}")
     layout: Layout = "grid"
     if target.form in ("arrays", "files") or len(request) == 1:
@@ -63,9 +63,6 @@ def choose_layout(
         layout = "strip"
     elif sheet:
         layout = "sheet"
-    sampler = request.settings.sampler
-    if sheet and sheet.varied == "eta" and sampler != "dpmpp-sde":
-        raise UsageError(f"{sampler} has no eta; add --sampler dpmpp-sde")
     most = _MAX_PICTURES[layout]
     if len(request) > most:
         raise UsageError(

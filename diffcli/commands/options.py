@@ -11,7 +11,7 @@ import typer
 
 from diffcli.core.parameters import SamplerName
 from diffcli.errors import UsageError
-from diffcli.files.naming import check_pattern, unused_path
+from diffcli.files.naming import pattern_fields, unused_path
 from diffcli.sampling.request import Sheet, Varied
 
 MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
@@ -260,7 +260,7 @@ def parse_target(output: str | None, out_dir: Path | None) -> Target:
     if "{" in name:
         if path.suffix.lower() != ".png":
             raise UsageError(f"the output {name} is one file per picture, which must be .png")
-        check_pattern(name)
+        pattern_fields(name)
         return Target("files", path)
     suffix = path.suffix.lower()
     if suffix == ".npz":

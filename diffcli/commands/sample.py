@@ -212,7 +212,7 @@ def sample(
         sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
         guidance_interval,
         variance,
-        eta,
+        arranged.sheet.values[0] if arranged.sheet and arranged.sheet.varied == "eta" else eta,
         asked.base(
             drawer, start, before.sheet if before and before.sheet != arranged.sheet else None
         ),

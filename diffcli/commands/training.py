@@ -177,7 +177,10 @@ def _dataset(
         if error.argument != "data":
             raise
         # Without the advice to choose another data set: a run keeps its own.
-        raise UsageError(f"{error}; put it back as it was, or start a new run") from error
+        advice = "put it back as it was, or start a new run"
+        if before.model.exists() and config.distillation is None:
+            advice += f" with --from {typed(before.path)}"
+        raise UsageError(f"{error}; {advice}") from error
     return dataset
 
 
@@ -232,7 +235,7 @@ def _check_resumed(config: RunConfig, folder: "RunFolder", data: "LabelledImages
     """Check that the data set of a run is still the one that it was trained on.
 
     Raises:
-        UsageError: if it has other classes, or pictures of another shape.
+        UsageError: if it has other classes, pictures of another shape, or more or fewer of them.
     """
     from diffcli.data.images import describe_shape
     from diffcli.files.checkpoint import read_description
@@ -246,8 +249,18 @@ def _check_resumed(config: RunConfig, folder: "RunFolder", data: "LabelledImages
         raise UsageError(
             f"{config.data} has changed since the run began: it has {classes} classes of "
             f"{describe_shape(data.images)} pictures, and the network is for "
-            f"{network.num_classes} classes of {width}x{height}; restore it, or start a new run"
+            f"{network.num_classes} classes of {width}x{height}",
+            "data",
         )
+    position = folder.position()
+    before = position.class_counts if position else None
+    for name, old, new in zip(data.class_names, before or (), data.class_counts, strict=False):
+        if old != new:
+            raise UsageError(
+                f"{config.data} has changed since the run began: {new:,} training pictures of "
+                f"class {name!r}, which had {old:,}",
+                "data",
+            )
 
 
 def _fitted(

@@ -12,6 +12,9 @@ PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "consistency"]
 Variance = Literal["beta", "beta-tilde"]
 
+SAMPLER_WITH: dict[str, SamplerName] = {"variance": "ddpm", "eta": "dpmpp-sde"}
+"""The settings that a single sampler has, and which."""
+
 CHANNELS_PER_GROUP = 16
 AUGMENTATIONS = 5
 """How many numbers tell a network how an image was augmented."""

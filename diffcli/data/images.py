@@ -39,6 +39,11 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """The number of images of each class."""
+        return tuple(torch.bincount(self.labels, minlength=len(self.class_names)).tolist())
+
     def to(self, device: torch.device) -> "LabelledImages":
         """The same on another device."""
         return LabelledImages(self.images.to(device), self.labels.to(device), self.class_names)

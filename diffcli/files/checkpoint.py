@@ -72,9 +72,10 @@ class ModelDescription:
                 "data",
             )
         if channels != self.architecture.image_channels:
+            kinds = {1: "grey", 3: "RGB"}
             raise UsageError(
-                f"the model draws pictures of {self.architecture.image_channels} channels, and "
-                f"the data set has {channels} channels",
+                f"the model draws {kinds[self.architecture.image_channels]} pictures, and those of "
+                f"the data set are {kinds[channels]}",
                 "data",
             )
 

@@ -33,11 +33,11 @@ def unused_path(path: Path) -> Path:
     return candidate
 
 
-def check_pattern(pattern: str) -> None:
-    """Check that a pattern of file names gives each picture a name of its own.
+def pattern_fields(pattern: str) -> set[str]:
+    """The fields in a pattern of file names: some of label, seed and index.
 
     Raises:
-        UsageError: if it is malformed, has unknown fields, or neither seed nor index.
+        UsageError: if it is malformed, or has other fields.
     """
     try:
         fields = [field for _, field, *_ in string.Formatter().parse(pattern) if field is not None]
@@ -49,8 +49,7 @@ def check_pattern(pattern: str) -> None:
         pattern.format(label="", seed=0, index=0)
     except ValueError as error:
         raise UsageError(f"{pattern!r} is no pattern of file names: {error}") from error
-    if not {"seed", "index"} & set(fields):
-        raise UsageError(f"{pattern!r} would give several pictures the same name; add {{seed}}")
+    return set(fields)
 
 
 def file_names(class_names: Iterable[str]) -> list[str]:

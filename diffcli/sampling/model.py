@@ -12,7 +12,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
 from diffcli.core.likelihood import Score, score
-from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
+from diffcli.core.parameters import SAMPLER_WITH, SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.device import images_per_batch
@@ -96,10 +96,14 @@ class Model:
             UsageError: if the settings do not suit the model.
         """
         own = base or self.description.sampling
-        changes: dict[str, Any] = {"sampler": sampler, "steps": steps, "variance": variance}
-        changes |= {"guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
-        changes["eta"] = eta
-        changes = {name: value for name, value in changes.items() if value is not None}
+        asked: dict[str, Any] = {"sampler": sampler, "steps": steps, "variance": variance}
+        asked |= {"guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
+        asked["eta"] = eta
+        changes = {name: value for name, value in asked.items() if value is not None}
+        used = sampler or own.sampler
+        for name, only in SAMPLER_WITH.items():
+            if name in changes and used != only:
+                raise UsageError(f"the sampler {used} has no {name}; {only} has one")
         if steps is None and sampler not in (None, own.sampler):
             few = min(_STEPS_OF_OTHER_SAMPLERS, self.num_timesteps)
             changes["steps"] = self.num_timesteps if sampler == "ddpm" else few

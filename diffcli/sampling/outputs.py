@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffcli.errors import DiffcliError
 from diffcli.files.arrays import save_npz
-from diffcli.files.naming import check_pattern, file_names, unused_path
+from diffcli.files.naming import file_names, unused_path
 from diffcli.files.pictures import encode_png, to_pillow
 from diffcli.files.writing import write_atomically
 from diffcli.sampling.provenance import Provenance
@@ -47,14 +47,12 @@ class PictureFiles(Output):
 
     Args:
         request: what is drawn.
-        pattern: path of each file, with ``{label}``, ``{seed}`` and ``{index}``.
+        pattern: path of each file, with those of ``{label}``, ``{seed}`` and ``{index}`` that tell
+            the pictures apart.
         class_names: of all labels of the model; made into valid file names.
         force: whether existing files may be overwritten; otherwise names get a suffix.
         provenance: the metadata of each picture, if it should have any.
         on_written: called with the path of each picture.
-
-    Raises:
-        UsageError: see ``check_pattern``.
     """
 
     def __init__(
@@ -67,7 +65,6 @@ class PictureFiles(Output):
         on_written: Callable[[Path], None],
     ) -> None:
         super().__init__(request)
-        check_pattern(pattern)
         self.renamed = 0
         self._pattern = pattern
         self._names = file_names(class_names)

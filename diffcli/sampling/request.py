@@ -1,6 +1,6 @@
 """What to draw: labels, seeds and settings, which together with the weights decide every pixel."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -137,6 +137,15 @@ class SampleRequest:
             return self.weights
         share = self.share(index)
         return (1 - share, share) if self.mixed else (1.0,)
+
+    def told_apart_by(self, fields: Collection[str]) -> bool:
+        """Whether no two pictures are alike in these: ``label``, ``seed`` and ``index``."""
+        if "index" in fields or len(self) == 1:
+            return True
+        if self.interpolation:
+            return False
+        one_each = self.per_label == 1 and len(set(self.labels)) == len(self.labels)
+        return "seed" in fields or ("label" in fields and one_each and not self.weights)
 
     def share(self, index: int) -> float:
         """Where picture ``index`` of an interpolation is, from 0 to 1."""

@@ -77,6 +77,7 @@ class Run:
         held_out = data.held_out
         compared = proportional_subset(held_out.labels, min(_MOST_COMPARED, len(held_out)), 0)
         self._held_out = held_out.images[compared]
+        self._class_counts = data.train.class_counts
         self._distributed = distributed
         self._averaged = Denoiser(
             self.trainer.ema.network, schedule, self._description.prediction_type
@@ -357,6 +358,7 @@ class Run:
             self._quarters,
             self._best and self._best.step,
             self._best and self._best.loss,
+            self._class_counts,
         )
         self.folder.save_state(tensors, position)
 

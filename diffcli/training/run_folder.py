@@ -45,6 +45,8 @@ class Position:
         quarters: the last loss on held-out images, by quarter of the timesteps.
         best_step: the number of steps after which that loss was lowest, if it was measured.
         best_loss: the loss then.
+        class_counts: the number of training images of each class, on which their order depends;
+            None in states of 0.1.0.
     """
 
     steps_done: int
@@ -53,6 +55,7 @@ class Position:
     quarters: tuple[float, ...] | None
     best_step: int | None = None
     best_loss: float | None = None
+    class_counts: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -200,16 +203,11 @@ class RunFolder:
         """
         save_weights(self.path / STATE_FILE, asdict(position), tensors)
 
-    def load_state(
-        self, expected: Callable[[Position], Mapping[str, Tensor]]
-    ) -> tuple[dict[str, Tensor], Position] | None:
-        """Read what is needed to go on; None if nothing was saved yet.
-
-        Args:
-            expected: returns tensors of the names, types and shapes that the state should have.
+    def position(self) -> Position | None:
+        """Where the run was saved last; None if nothing was saved yet.
 
         Raises:
-            DiffcliError: if the state is damaged, of another run, or missing beside a model.
+            DiffcliError: if the state is damaged, or missing beside a model.
         """
         path = self.path / STATE_FILE
         if not path.exists():
@@ -221,10 +219,25 @@ class RunFolder:
                 )
             return None
         try:
-            position = decode(Position, read_metadata(path, _STATE))
+            return decode(Position, read_metadata(path, _STATE))
         except ValueError as error:
             raise DiffcliError(f"the run cannot go on from {path}: {error}", "name") from error
-        return read_weights(path, expected(position), _STATE), position
+
+    def load_state(
+        self, expected: Callable[[Position], Mapping[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], Position] | None:
+        """Read what is needed to go on; None if nothing was saved yet.
+
+        Args:
+            expected: returns tensors of the names, types and shapes that the state should have.
+
+        Raises:
+            DiffcliError: if the state is damaged, of another run, or missing beside a model.
+        """
+        position = self.position()
+        if position is None:
+            return None
+        return read_weights(self.path / STATE_FILE, expected(position), _STATE), position
 
     def append_metrics(self, metrics: Metrics) -> None:
         """Add a line to the metrics."""

@@ -187,7 +187,9 @@ class TestErrors:
             (["--sheet", "eta=0,1.5"], ["--sheet", "eta must be in 0 .. 1, not 1.5"]),
             (["--sheet", "eta=0,1", "--eta", "0.5"], ["leave --eta out"]),
             (["--sheet", "eta=0,1", "--sampler", "ddim"], ["ddim has no eta", "dpmpp-sde"]),
-            (["--eta", "2"], ["eta must be in 0 .. 1, not 2"]),
+            (["--eta", "0.5", "--sampler", "ddpm"], ["ddpm has no eta", "dpmpp-sde"]),
+            (["--variance", "beta", "--sampler", "ddim"], ["ddim has no variance", "ddpm"]),
+            (["--eta", "2", "--sampler", "dpmpp-sde"], ["eta must be in 0 .. 1, not 2"]),
             (["--sheet", "guidance=1", "--strip"], ["choose one"]),
             (["--strip", "-o", "a.npz"], ["one PNG"]),
             (["--strip", "-n", "200"], ["one strip, which takes up to 200", "--out-dir"]),
@@ -195,7 +197,9 @@ class TestErrors:
             (["-o", "a.jpg"], [".png", ".npz"]),
             (["--json", "-o", "-"], ["stdout"]),
             (["--variance", "gamma"], ["beta-tilde"]),
-            (["-o", "{label}.png"], ["{seed}"]),
+            (["-o", "{label}.png"], ["the name of several pictures", "{index}"]),
+            (["-l", "0,0", "-n", "1", "-o", "{label}.png"], ["the name of several pictures"]),
+            (["-o", "{{label}}.png"], ["the name of several pictures"]),
             (["-o", "{name}{seed}.png"], ["{name}"]),
             (["-o", "{seed}.gif"], ["one file per picture"]),
             (["-o", "a.png", "--out-dir", "d"], ["choose one"]),
@@ -312,7 +316,7 @@ class TestProcess:
             "try: main()\n"
             "except SystemExit: print('torch' in sys.modules)"
         )
-        for arguments in (["--help"], ["-o", "a.jpg"], ["-o", "{label}.png"]):
+        for arguments in (["--help"], ["-o", "a.jpg"], ["-o", "{name}.png"]):
             done = subprocess.run(
                 [sys.executable, "-c", code, "sample", *arguments],
                 capture_output=True, text=True, check=True, cwd=tmp_path, timeout=300,

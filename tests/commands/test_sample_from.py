@@ -85,6 +85,16 @@ def test_other_layouts_than_a_sheet_of_guidance_have_the_guidance_of_the_model(
     assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
 
 
+def test_other_layouts_than_a_sheet_of_eta_have_the_eta_of_the_model(draw: Draw) -> None:
+    drawn = ("-l", "1", "-n", "1", "--seed", "3", "--sampler", "dpmpp-sde")
+    draw(*drawn, "--sheet", "eta=0,0.5", "-o", "sheet.png")
+    draw("--from", "sheet.png", "--strip", "-o", "left.png")
+    draw(*drawn, "--strip", "-o", "same.png")
+    assert Path("left.png").read_bytes() == Path("same.png").read_bytes()
+    draw("--from", "sheet.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
+
+
 def test_a_sheet_keeps_the_interval_that_was_given_with_it(draw_guided: Draw) -> None:
     sheet = ("-n", "1", "--seed", "3", "--sheet", "guidance=0,2", "--guidance-interval", "3-15")
     draw_guided(*sheet, "-o", "first.png")

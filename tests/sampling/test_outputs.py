@@ -1,5 +1,6 @@
 """Where pictures go: written as they come, and readable by other programs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.datasets import ImageFolder
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.sampling.outputs import PictureArray, PictureFiles
-from diffcli.sampling.request import SampleRequest
+from diffcli.sampling.request import Interpolation, SampleRequest
 
 NAMES = ("zero", "../up", "two")
 
@@ -46,6 +47,38 @@ def test_each_picture_is_a_file_as_soon_as_it_comes(tmp_path: Path) -> None:
         with Image.open(tmp_path / folder / f"{seed}.png") as picture:
             assert (picture.mode, picture.size) == ("L", (6, 4))
             assert picture.tobytes() == pixels[index].numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "apart"),
+    [
+        (request(), ("index", "seed")),
+        (request(per_label=1), ("index", "seed", "label")),
+        (request(labels=(2, 2), per_label=1), ("index", "seed")),
+        (request(labels=(2,), per_label=1), ("index", "seed", "label", "none")),
+        (replace(request(per_label=1), weights=(1.0, 0.5)), ("index", "seed", "label", "none")),
+        (replace(request(), weights=(1.0, 0.5)), ("index", "seed")),
+        (replace(request(), interpolation=Interpolation(40)), ("index",)),
+    ],
+)
+def test_what_tells_pictures_apart(asked: SampleRequest, apart: tuple[str, ...]) -> None:
+    fields = ("index", "seed", "label", "none")
+    assert tuple(field for field in fields if asked.told_apart_by({field})) == apart
+    for field in fields[:-1]:  # the names are those that are written
+        names = {_name(asked, index)[field] for index in range(len(asked))}
+        assert (len(names) == len(asked)) == (field in apart)
+
+
+def _name(asked: SampleRequest, index: int) -> dict[str, object]:
+    return {"label": asked.labels_of(index), "seed": asked.one(index).seed, "index": index}
+
+
+def test_one_picture_of_each_label_is_named_by_it(tmp_path: Path) -> None:
+    asked = request(per_label=1)
+    output = PictureFiles(asked, f"{tmp_path}/{{label}}.png", NAMES, False, None, lambda _: None)
+    output.add(pictures(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["two.png", "zero.png"]
+    assert output.renamed == 0
 
 
 def test_torchvision_reads_the_folder(tmp_path: Path) -> None:
