@@ -45,7 +45,7 @@ def noise_demo(
     schedule: Annotated[
         str | None,
         option(
-            "Noise schedule: linear, scaled-linear, cosine, rectified-flow, or several "
+            "Noise schedule: linear, linear-rescaled, cosine, rectified-flow, or several "
             "separated by commas.",
             _SCHEDULE_PANEL,
             shown="linear, or that of --model",

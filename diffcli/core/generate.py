@@ -87,4 +87,4 @@ def generate(
         return denoiser.with_image(x, t, estimate.x0.where(redrawn, known))
 
     sample = SAMPLERS[settings.sampler].function
-    yield from sample(denoise, schedule, x, plan, draw_noise, settings.variance, settings.eta)
+    yield from sample(denoise, schedule, x, plan, draw_noise, settings)

@@ -7,7 +7,7 @@ command line can show its help, and read and check parameters, without loading i
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
-ScheduleName = Literal["linear", "scaled-linear", "cosine", "rectified-flow"]
+ScheduleName = Literal["linear", "linear-rescaled", "cosine", "rectified-flow"]
 PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp", "dpmpp-sde", "consistency"]
 Variance = Literal["beta", "beta-tilde"]
@@ -30,7 +30,7 @@ class ScheduleConfig:
     """The parameters of a noise schedule.
 
     Args:
-        name: ``linear`` (Ho et al. 2020, section 4), ``scaled-linear`` (the same betas
+        name: ``linear`` (Ho et al. 2020, section 4), ``linear-rescaled`` (the same betas
             times ``1000 / num_timesteps``, so that fewer timesteps end in as much noise),
             ``cosine`` (Nichol & Dhariwal 2021, eq. 17) or ``rectified-flow`` (Liu et al. 2023,
             eq. 1); the last two do not use the range of betas.

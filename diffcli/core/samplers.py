@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.parameters import SamplerName, Variance
+from diffcli.core.parameters import SamplerName, SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
 
 Denoise = Callable[[Tensor, int], Estimate]
@@ -41,8 +41,7 @@ def ddpm(
     x: Tensor,
     plan: StepPlan,
     draw_noise: DrawNoise,
-    variance: Variance,
-    *_unused: object,
+    settings: SamplingSettings,
 ) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2), of all timesteps or of some.
 
@@ -62,7 +61,7 @@ def ddpm(
         x: noise ``(B, C, H, W)`` at the first timestep of the plan.
         plan: the steps.
         draw_noise: source of noise.
-        variance: of the noise that a step adds.
+        settings: the variance of the noise that a step adds; the rest is in the other arguments.
     """
     for t, s in plan:
         x0 = denoise(x, t).x0
@@ -70,7 +69,7 @@ def ddpm(
         beta = 1 - (alpha_t / alpha_s) ** 2
         x = (alpha_s * beta * x0 + math.sqrt(1 - beta) * sigma_s**2 * x) / sigma_t**2
         if s >= 0:
-            std = math.sqrt(beta) * (1 if variance == "beta" else sigma_s / sigma_t)
+            std = math.sqrt(beta) * (1 if settings.variance == "beta" else sigma_s / sigma_t)
             x = x + std * draw_noise()
         yield Step(t, s, x, x0)
 
@@ -115,8 +114,7 @@ def dpmpp_sde(
     x: Tensor,
     plan: StepPlan,
     draw_noise: DrawNoise,
-    _variance: Variance,
-    eta: float,
+    settings: SamplingSettings,
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022): ``dpmpp`` that adds noise in every step.
 
@@ -129,10 +127,10 @@ def dpmpp_sde(
 
     All these processes have the same marginal distributions (Karras et al. 2022, eq. 6; eta
     multiplies the variance of the noise).  1 is that of Lu et al. 2022, and with ``x_0`` in
-    place of D it is ``ddpm`` with the smaller variance; 0 is ``dpmpp``.  The other arguments are
-    those of ``ddpm``.
+    place of D it is ``ddpm`` with the smaller variance; 0 is ``dpmpp``.  The arguments are those
+    of ``ddpm``; of the settings, eta is used.
     """
-    extrapolate = _Extrapolation()
+    eta, extrapolate = settings.eta, _Extrapolation()
     for t, s in plan:
         x0 = denoise(x, t).x0
         (_, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
@@ -172,7 +170,7 @@ class Sampler(NamedTuple):
     """A sampler and what is said of it."""
 
     function: Callable[
-        [Denoise, NoiseSchedule, Tensor, StepPlan, DrawNoise, Variance, float], Iterator[Step]
+        [Denoise, NoiseSchedule, Tensor, StepPlan, DrawNoise, SamplingSettings], Iterator[Step]
     ]
     title: str
     """As viewers of generated pictures name it."""

@@ -21,7 +21,7 @@ def _linear(config: ScheduleConfig) -> Tensor:
     )
 
 
-def _scaled_linear(config: ScheduleConfig) -> Tensor:
+def _linear_rescaled(config: ScheduleConfig) -> Tensor:
     return _linear(config) * (1000 / config.num_timesteps)
 
 
@@ -44,7 +44,7 @@ def _betas_of(alphas_cumprod: Tensor) -> Tensor:
 
 SCHEDULES: dict[ScheduleName, Callable[[ScheduleConfig], Tensor]] = {
     "linear": _linear,
-    "scaled-linear": _scaled_linear,
+    "linear-rescaled": _linear_rescaled,
     "cosine": _cosine,
     "rectified-flow": _rectified_flow,
 }

@@ -24,6 +24,7 @@ from diffcli.charts.colours import MUTED, SERIES
 from diffcli.charts.scales import Scale
 from diffcli.core.denoiser import Estimate
 from diffcli.core.noise import ImageNoise
+from diffcli.core.parameters import SamplingSettings
 from diffcli.core.samplers import SAMPLERS, Step, StepPlan
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from diffcli.data.images import proportional_subset, to_pixels
@@ -145,7 +146,7 @@ class Judge:
             return denoiser.clipped(x, t, labels)
 
         plan = PLACEMENTS[placement](schedule, steps)
-        *_, last = SOLVERS[solver](denoise, schedule, noise(), plan, noise, "beta-tilde", 1.0)
+        *_, last = SOLVERS[solver](denoise, schedule, noise(), plan, noise, SamplingSettings())
         return to_pixels(last.x).cpu()
 
 

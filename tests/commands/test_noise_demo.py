@@ -110,7 +110,7 @@ def test_mean_and_variance_of_the_noisy_panel(diffcli: Command, tmp_path: Path) 
 def test_schedules_share_their_noise_and_stand_below_each_other(
     diffcli: Command, photo: Path
 ) -> None:
-    names: list[ScheduleName] = ["cosine", "linear", "scaled-linear"]
+    names: list[ScheduleName] = ["cosine", "linear", "linear-rescaled"]
     result = diffcli("noise-demo", photo, "--t", "80", "--schedule", ",".join(names))
     assert result.code == 0
     figure = opened("noise.png")

@@ -15,7 +15,7 @@ from diffcli.core.schedule import NoiseSchedule
 SCHEDULES = [
     ScheduleConfig("rectified-flow", 300),
     ScheduleConfig(),
-    ScheduleConfig("scaled-linear", 300),
+    ScheduleConfig("linear-rescaled", 300),
     ScheduleConfig("cosine", 300),
 ]
 STEP_COUNTS = [1, 2, 3, 4, 5, 7, 10, 16, 25, 50, 99, 150, 299, 300]

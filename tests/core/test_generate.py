@@ -121,8 +121,7 @@ def test_the_table_has_every_sampler_and_says_which_add_noise() -> None:
             torch.zeros(1, 1, 8, 8),
             step_plan(20, 4),
             draw_noise,
-            "beta",
-            1.0,
+            SamplingSettings(name),
         )
         assert len(list(steps)) == 4
         assert len(drawn) == (3 if sampler.adds_noise else 0), name
@@ -149,10 +148,10 @@ def test_the_requested_sampler_draws(
     def denoise(x: Tensor, t: int) -> Estimate:
         return denoiser.clipped(x, t, labels)
 
-    plan = step_plan(20, 6)
+    plan, settings = step_plan(20, 6), SamplingSettings(name, 6, variance=variance, eta=0.4)
     with torch.inference_mode():
-        *_, last = sampler(denoise, denoiser.schedule, start, plan, noise, variance, 0.4)
-    drawn = draw(labels.tolist(), seeds, SamplingSettings(name, 6, variance=variance, eta=0.4))
+        *_, last = sampler(denoise, denoiser.schedule, start, plan, noise, settings)
+    drawn = draw(labels.tolist(), seeds, settings)
     assert torch.equal(drawn[-1].x, last.x)
 
 

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser, Estimate
-from diffcli.core.parameters import PredictionType, ScheduleConfig, Variance
+from diffcli.core.parameters import PredictionType, SamplingSettings, ScheduleConfig, Variance
 from diffcli.core.samplers import ddim, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_plan
 from tests import tiny
@@ -85,7 +85,7 @@ def test_diffusers_makes_the_same_ancestral_steps(
         x,
         step_plan(config.num_timesteps, count),
         lambda: torch.randn(x.shape, generator=ours),
-        variance,
+        SamplingSettings("ddpm", variance=variance),
     )
     for step in steps:
         expected = peer.step(denoiser.answer, step.t, x, generator=theirs)
@@ -150,8 +150,7 @@ def test_diffusers_makes_the_same_dpmpp_steps(
             x,
             plan,
             lambda: torch.randn(x.shape, generator=ours),
-            "beta-tilde",
-            1.0,
+            SamplingSettings("dpmpp-sde"),
         )
     )
     for step in steps:

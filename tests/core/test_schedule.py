@@ -19,13 +19,13 @@ from tests import tiny
 CONFIGS = [
     ScheduleConfig(),
     ScheduleConfig("linear", 1000),
-    ScheduleConfig("scaled-linear", 100),
+    ScheduleConfig("linear-rescaled", 100),
     ScheduleConfig("cosine", 300),
     ScheduleConfig("rectified-flow", 300),
 ]
 PEER_SCHEDULE = {
     "linear": "linear",
-    "scaled-linear": "linear",
+    "linear-rescaled": "linear",
     "cosine": "squaredcos_cap_v2",
 }
 
@@ -34,7 +34,7 @@ def peer(config: ScheduleConfig) -> DDPMScheduler:
     """The scheduler of diffusers with the same betas, which makes the tables itself."""
     if config.name == "rectified-flow":
         return DDPMScheduler(config.num_timesteps, trained_betas=betas(config.name, 300).numpy())
-    scale = 1000 / config.num_timesteps if config.name == "scaled-linear" else 1
+    scale = 1000 / config.num_timesteps if config.name == "linear-rescaled" else 1
     return DDPMScheduler(
         num_train_timesteps=config.num_timesteps,
         beta_start=config.beta_start * scale,
@@ -66,10 +66,10 @@ def test_the_table_has_every_schedule() -> None:
     assert set(SCHEDULES) == set(get_args(ScheduleName))
 
 
-def test_scaled_linear_ends_in_as_much_noise_as_a_thousand_linear_steps() -> None:
-    assert torch.allclose(betas("scaled-linear", 250), 4 * betas("linear", 250))
-    assert torch.equal(betas("scaled-linear", 1000), betas("linear", 1000))
-    assert betas("scaled-linear", 5).max() < 1
+def test_linear_rescaled_ends_in_as_much_noise_as_a_thousand_linear_steps() -> None:
+    assert torch.allclose(betas("linear-rescaled", 250), 4 * betas("linear", 250))
+    assert torch.equal(betas("linear-rescaled", 1000), betas("linear", 1000))
+    assert betas("linear-rescaled", 5).max() < 1
 
 
 @pytest.mark.parametrize("num_timesteps", [2, 10, 300])
@@ -95,7 +95,7 @@ def test_cosine_is_the_square_of_a_cosine() -> None:
     assert float(schedule.betas[-1]) == 0.999
 
 
-@pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine"])
+@pytest.mark.parametrize("name", ["linear", "linear-rescaled", "cosine"])
 @pytest.mark.parametrize("num_timesteps", [25, 100, 300, 999, 1000])
 def test_diffusers_has_the_same_tables(name: ScheduleName, num_timesteps: int) -> None:
     config = ScheduleConfig(name, num_timesteps)

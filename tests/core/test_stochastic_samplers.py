@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.parameters import ScheduleConfig, Variance
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig, Variance
 from diffcli.core.samplers import StepPlan, consistency, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 from tests.core.gaussian import SCHEDULES, START, STEP_COUNTS, Gaussian, end, short
@@ -65,7 +65,9 @@ def test_ddpm_has_the_mean_and_variance_of_its_recursion(
         plans.append(step_pairs([290, 288, 130, 129, 40, 39, 2]))
     for plan in plans:
         draw = Impulses(len(plan) + 1)
-        ends = end(ddpm(data, data.schedule, draw(), plan, draw, variance)).flatten()
+        ends = end(
+            ddpm(data, data.schedule, draw(), plan, draw, SamplingSettings(variance=variance))
+        ).flatten()
         # A draw per step but the last, and the start: the last image has had no noise.
         *responses, still = ends.tolist()
         mean, square = ancestral_mean_and_variance(data, plan, variance)
@@ -79,7 +81,12 @@ def test_ddpm_without_gaps_is_the_published_algorithm(variance: Variance) -> Non
     config = ScheduleConfig()
     data = Gaussian(NoiseSchedule.from_config(config))
     steps = ddpm(
-        data, data.schedule, START, step_plan(300, 300), lambda: torch.ones_like(START), variance
+        data,
+        data.schedule,
+        START,
+        step_plan(300, 300),
+        lambda: torch.ones_like(START),
+        SamplingSettings(variance=variance),
     )
     x, betas = START, data.schedule.betas
     alphas_cumprod = (1 - betas).cumprod(0)
@@ -104,7 +111,7 @@ def test_ddpm_of_random_noise_has_that_mean_and_variance(variance: Variance) -> 
         return torch.randn(count, 1, 1, 1, generator=generator)
 
     plan = step_plan(50, 20)
-    ends = end(ddpm(data, data.schedule, draw(), plan, draw, variance))
+    ends = end(ddpm(data, data.schedule, draw(), plan, draw, SamplingSettings(variance=variance)))
     mean, square = ancestral_mean_and_variance(data, plan, variance)
     # Four standard errors.
     assert float(ends.mean()) == pytest.approx(mean, abs=4 * math.sqrt(square / count))
@@ -164,7 +171,7 @@ def test_dpmpp_sde_is_its_recursion_at_every_number_of_steps(
     plans = [step_plan(config.num_timesteps, count) for count in STEP_COUNTS]
     for plan in [*plans, step_pairs([290, 288, 130, 129, 40, 39, 2])]:
         draw = Impulses(len(plan) + 1)
-        steps = dpmpp_sde(data, data.schedule, draw(), plan, draw, "beta-tilde", eta)
+        steps = dpmpp_sde(data, data.schedule, draw(), plan, draw, SamplingSettings(eta=eta))
         *ends, still = end(steps).flatten().tolist()
         *factors, constant = responses_of_dpmpp_sde(data, plan, eta).tolist()
         assert still == pytest.approx(constant, rel=1e-9)
@@ -191,8 +198,8 @@ def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
     """Where nothing can be extrapolated, both are of first order, and the same."""
     data = Gaussian(NoiseSchedule.from_config())
     plan = step_plan(300, count)
-    one = ddpm(data, data.schedule, START, plan, lambda: START.flip(0), "beta-tilde")
-    other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0), "beta-tilde", 1.0)
+    one = ddpm(data, data.schedule, START, plan, lambda: START.flip(0), SamplingSettings())
+    other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0), SamplingSettings())
     assert torch.allclose(end(one), end(other), rtol=1e-12, atol=1e-12)
 
 
@@ -202,7 +209,7 @@ def test_dpmpp_sde_without_noise_is_dpmpp(count: int) -> None:
     plan = step_plan(300, count, 1.5)
     one = dpmpp(data, data.schedule, START, plan)
     much = torch.full_like(START, 1e9)
-    other = dpmpp_sde(data, data.schedule, START, plan, lambda: much, "beta-tilde", 0.0)
+    other = dpmpp_sde(data, data.schedule, START, plan, lambda: much, SamplingSettings(eta=0.0))
     assert torch.equal(end(one), end(other))
 
 
@@ -219,7 +226,16 @@ def test_variance_beta_is_exact_for_standard_normal_data() -> None:
     """Ho et al. 2020, section 3.2: noise stays noise, but for the last step's missing share."""
     data = Gaussian(NoiseSchedule.from_config(), mean=0.0, std=1.0)
     draw = Impulses(301)
-    ends = end(ddpm(data, data.schedule, draw(), step_plan(300, 300), draw, "beta"))
+    ends = end(
+        ddpm(
+            data,
+            data.schedule,
+            draw(),
+            step_plan(300, 300),
+            draw,
+            SamplingSettings(variance="beta"),
+        )
+    )
     assert float(ends.square().sum()) == pytest.approx(1 - 1e-4, rel=1e-5)
 
 
@@ -231,7 +247,9 @@ def test_variance_beta_tilde_is_exact_for_a_single_point() -> None:
         return torch.randn(5, 1, 1, 1, generator=generator, dtype=torch.float64)
 
     for count in STEP_COUNTS:
-        steps = list(ddpm(data, data.schedule, draw(), step_plan(300, count), draw, "beta-tilde"))
+        steps = list(
+            ddpm(data, data.schedule, draw(), step_plan(300, count), draw, SamplingSettings())
+        )
         assert torch.allclose(steps[-1].x, torch.full_like(START, -0.7), atol=1e-12)
         # On the way it is the data with as much noise as there should be.
         for step in steps[:-1]:
@@ -256,7 +274,9 @@ def test_an_exact_consistency_function_draws_the_data_in_any_number_of_steps(
         return torch.randn(20_000, 1, 1, 1, generator=generator, dtype=torch.float64)
 
     plan = step_plan(300, count)
-    steps = list(consistency(denoise, data.schedule, draw_noise(), plan, draw_noise, "beta-tilde"))
+    steps = list(
+        consistency(denoise, data.schedule, draw_noise(), plan, draw_noise, SamplingSettings())
+    )
     assert len(steps) == count
     for step in steps:
         # The start is N(0, 1), where the noised data are not quite.

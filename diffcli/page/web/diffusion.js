@@ -68,7 +68,7 @@ export class Schedule {
  */
 export const SCHEDULES = {
   linear: (T) => ofBetas(linearBetas(T)),
-  "scaled-linear": (T) => ofBetas(linearBetas(T).map((beta) => (beta * 1000) / T)),
+  "linear-rescaled": (T) => ofBetas(linearBetas(T).map((beta) => (beta * 1000) / T)),
   cosine: (T) =>
     ofShares(T, (u) => Math.cos(((u + COSINE_OFFSET) / (1 + COSINE_OFFSET)) * (Math.PI / 2)) ** 2),
   "rectified-flow": (T) => ofShares(T, (u) => (1 - u) ** 2 / ((1 - u) ** 2 + u ** 2)),
