@@ -4,12 +4,15 @@ import os
 
 import torch
 
+from diffcli.core.parameters import UNetConfig
 from diffcli.errors import UsageError
 from diffcli.threads import THREADS
 
-# Large enough for convolutions to be fast; on a CPU, small enough for what passes between two
-# of them to stay in the cache (tests/benchmarks/sampling_speed.py).
-_PIXELS_PER_BATCH = {"cpu": 64 * 28 * 28, "cuda": 4096 * 28 * 28, "mps": 512 * 28 * 28}
+# What passes between two convolutions of the default network, which 64 digits fill on a CPU: large
+# enough for these to be fast, and small enough to stay in the cache
+# (tests/benchmarks/sampling_speed.py).
+_DIGIT = 14 * 14 * 64
+_VALUES_PER_BATCH = {"cpu": 64 * _DIGIT, "cuda": 4096 * _DIGIT, "mps": 512 * _DIGIT}
 
 
 def open_device(name: str) -> torch.device:
@@ -67,6 +70,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("bf16"))
 
 
-def images_per_batch(device: torch.device, pixels: int) -> int:
-    """How many images of that many pixels to draw at once."""
-    return max(1, _PIXELS_PER_BATCH.get(device.type, _PIXELS_PER_BATCH["cpu"]) // pixels)
+def images_per_batch(device: torch.device, network: UNetConfig) -> int:
+    """How many images to draw at once with such a network."""
+    positions = network.image_height * network.image_width // network.patch_size**2
+    values = _VALUES_PER_BATCH.get(device.type, _VALUES_PER_BATCH["cpu"])
+    return max(1, values // (positions * network.channels[0]))

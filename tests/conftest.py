@@ -21,6 +21,9 @@ os.environ |= {"NO_COLOR": "1", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1
 # small as those of the tests gain nothing from a second thread, and on a busy machine, where
 # two wait for each other, they lose a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Likewise.  Without --device, commands use a GPU if there is one: its numbers are others than
+# those that the tests compute on the CPU to compare with.  Tests on one name it here themselves.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 # What a script starts in the background ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -108,3 +111,13 @@ def diffcli_process() -> Command:
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No way out: every request goes to a port of this machine at which nobody listens."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)

@@ -1,8 +1,11 @@
 """The choice of device, and what is known of it, also of devices that are not here."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from diffcli.core.parameters import UNetConfig
 from diffcli.device import has_native_bfloat16, images_per_batch, open_device
 from diffcli.errors import UsageError
 
@@ -103,7 +106,11 @@ def test_bfloat16_of_processors(
     assert has_native_bfloat16(torch.device("cpu")) is expected
 
 
-def test_batches_are_larger_for_smaller_images() -> None:
-    cpu = torch.device("cpu")
-    assert images_per_batch(cpu, 28 * 28) == 4 * images_per_batch(cpu, 56 * 56)
-    assert images_per_batch(cpu, 10**9) == 1
+def test_batches_are_larger_for_networks_of_fewer_values_per_image() -> None:
+    cpu, digits = torch.device("cpu"), UNetConfig()
+    assert images_per_batch(cpu, digits) == 64
+    assert images_per_batch(cpu, replace(digits, image_height=56, image_width=56)) == 16
+    assert images_per_batch(cpu, replace(digits, channels=(32, 64))) == 128
+    assert images_per_batch(cpu, replace(digits, patch_size=1)) == 16
+    assert images_per_batch(cpu, replace(digits, image_height=4096, image_width=4096)) == 1
+    assert images_per_batch(torch.device("cuda"), digits) == 4096

@@ -4,21 +4,26 @@ Fake tensors claim to be on any device and have no content.  Operations on tenso
 devices raise, and so does reading a value, for which a GPU would have to be waited for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     FakeTensor,
     FakeTensorMode,
+    unset_fake_temporarily,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
 from diffcli.core.inversion import invert
+from diffcli.core.likelihood import misfit, score
 from diffcli.core.parameters import AUGMENTATIONS, SamplingSettings, SeedsBetween
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
@@ -29,6 +34,7 @@ from diffcli.training import run, trainer, validation
 from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
+from diffcli.training.objectives import DistributionMatching
 from diffcli.training.run import Run
 from diffcli.training.run_folder import Position, RunFolder
 from diffcli.training.status import LatestLoss
@@ -45,13 +51,49 @@ pytestmark = [
 CUDA = torch.device("cuda:0")
 
 
+class WithoutFloat64(TorchDispatchMode):
+    """Refuses float64 anywhere but on the CPU, as MPS does."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.dtype == torch.float64:
+                assert made.device.type == "cpu", f"{func} makes float64 on {made.device}"
+        return result
+
+
+class Reading(TorchDispatchMode):
+    """Where results are read: tensors on the CPU have content, and what a device sends is ones."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = tree_leaves((args, kwargs))
+        there = [leaf for leaf in given if isinstance(leaf, FakeTensor)]
+        with unset_fake_temporarily():
+            if not there and CUDA not in given:
+                return func(*args, **kwargs)
+            if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default):
+                return torch.ones((), dtype=there[0].dtype).item()
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.device.type == "cpu":
+            with unset_fake_temporarily():
+                return torch.ones(result.shape, dtype=result.dtype)
+        return result
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
-    """A mode in which all tensors are fake ones, and CUDA seems to be there."""
+    """A mode in which all tensors are fake ones, and CUDA, without float64, seems to be there."""
     for module in (trainer, validation, classifier):
         monkeypatch.setattr(module, "has_native_bfloat16", lambda _: False)
-    monkeypatch.setattr(LabelledImages, "__post_init__", lambda self: None)  # reads values
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    # Both read values of tensors on the CPU, which have none here.
+    monkeypatch.setattr(LabelledImages, "__post_init__", lambda self: None)
+    monkeypatch.setattr(LabelledImages, "class_counts", (7, 7, 6))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, WithoutFloat64():
         generator = torch.Generator
         # There is no generator of CUDA without CUDA, and fake numbers need none of their own.
         monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator("cpu"))
@@ -110,6 +152,9 @@ def test_the_fake_device_refuses_what_a_real_one_would(fake: FakeTensorMode) -> 
         there + torch.ones(3)
     with pytest.raises(DataDependentOutputException):
         float(there.sum())
+    assert there.cpu().double().dtype == torch.float64
+    with pytest.raises(AssertionError, match="float64 on cuda:0"):
+        there.double()
 
 
 def test_a_training_step(training: Trainer) -> None:
@@ -181,6 +226,27 @@ def test_interpolating(denoiser: Denoiser, fake: FakeTensorMode, inverted: bool)
     mixture = Mixture(labels, torch.tensor([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]]))
     steps = list(generate(denoiser, mixture, seeds, settings, noise=noise))
     assert [step.x.device for step in steps] == [CUDA] * 4
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("step", [0, 4], ids=["critic", "student"])
+def test_distillation(denoiser: Denoiser, fake: FakeTensorMode, step: int, guidance: float) -> None:
+    move(denoiser, fake)
+    settings = SamplingSettings(guidance_scale=guidance, guidance_interval=(5, 15))
+    matching = DistributionMatching(denoiser, denoiser, settings, 2)
+    x0, t = torch.zeros(6, 1, 8, 8, device=CUDA), torch.arange(6, device=CUDA) * 3
+    losses = matching(denoiser, step, x0, t, t % 3, lambda: torch.randn(x0.shape, device=CUDA))
+    assert (losses.device, losses.shape, losses.dtype) == (CUDA, (6,), torch.float32)
+
+
+def test_scores_and_misfits(denoiser: Denoiser, fake: FakeTensorMode) -> None:
+    move(denoiser, fake)
+    with Reading():
+        images, labels = torch.zeros(3, 1, 8, 8), torch.arange(3)
+        found = score(denoiser, images, batch_size=8)
+        shapes = [tuple(part.shape) for part in (*found, misfit(denoiser, images, labels))]
+        assert shapes == [(3,), (3,), (3, 3), (3,)]
+        assert all(part.isfinite().all() for part in found)
 
 
 @pytest.fixture

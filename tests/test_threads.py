@@ -23,6 +23,7 @@ from diffcli.training.config import RunConfig
 from diffcli.training.trainer import Trainer
 from tests.conftest import Command
 
+# Of those that this process may use, as its children do.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 FIT = """
 import time
@@ -36,19 +37,44 @@ print(torch.get_num_threads())
 """
 
 
+BUSY = """
+print("it runs", flush=True)
+while True:
+    pass
+"""
+
+
 @contextmanager
-def busy_processor(programs: int) -> Iterator[None]:
-    """So many other programs that never wait."""
-    running = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)
-    ]
+def busy_processor() -> Iterator[None]:
+    """As many other programs that never wait as there are cores.
+
+    Where cores are idle all the same, the test is skipped.
+    """
+    script = [sys.executable, "-c", BUSY]
+    running = [subprocess.Popen(script, stdout=subprocess.PIPE) for _ in range(CORES)]
     try:
-        time.sleep(0.5)  # until they run
+        for process in running:
+            assert process.stdout
+            assert process.stdout.readline()
+        _require_no_idle_core()
         yield
     finally:
         for process in running:
             process.kill()
-            process.wait()
+            process.communicate()
+
+
+def _require_no_idle_core() -> None:
+    """Skip the test if programs are kept from the cores, or the system does not tell.
+
+    Without the code that is tested, which would otherwise decide whether it is.
+    """
+    try:
+        busy = sum(psutil.cpu_percent(interval=0.5, percpu=True)) / 100
+    except (OSError, psutil.Error) as error:
+        pytest.skip(f"the system does not tell how busy its cores are: {error}")
+    if busy < CORES - 0.2:
+        pytest.skip(f"{CORES} programs keep {busy:.1f} cores busy, as with a quota in a container")
 
 
 def threads_of_a_process(**environment: str) -> int:
@@ -94,14 +120,14 @@ def used(before: Reading | None, after: Reading | None) -> tuple[float, float]:
 class TestReading:
     @pytest.mark.process
     def test_cores_that_others_use_are_not_free(self) -> None:
-        with busy_processor(CORES):
+        with busy_processor():
             before = read_processor()
             time.sleep(1)
             assert used(before, read_processor())[0] < 0.5
 
     @pytest.mark.process
     def test_what_this_process_uses_is_its_own(self) -> None:
-        with busy_processor(CORES):
+        with busy_processor():
             before, start = read_processor(), time.process_time()
             while (own := time.process_time() - start) < 0.5:
                 pass
@@ -155,12 +181,12 @@ class TestReading:
 class TestFit:
     @pytest.mark.process
     def test_beside_other_programs_a_command_has_one_thread(self) -> None:
-        with busy_processor(CORES):
+        with busy_processor():
             assert threads_of_a_process() == 1
 
     @pytest.mark.process
     def test_the_environment_decides_if_it_says_something(self) -> None:
-        with busy_processor(CORES):
+        with busy_processor():
             assert threads_of_a_process(OMP_NUM_THREADS=str(min(2, CORES))) == min(2, CORES)
 
     def test_the_number_follows_the_processor_and_stays_when_told_to(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from diffcli.commands.console import ProgressDisplay, say, warn_of_copies
 from diffcli.commands.options import (
-    MAX_SEED,
     MODEL_PANEL,
     OUTPUT_PANEL,
     SAMPLING_PANEL,
@@ -24,6 +23,7 @@ from diffcli.commands.options import (
     option,
     output_path,
 )
+from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:

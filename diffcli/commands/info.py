@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from diffcli.commands.options import JsonOption
+from diffcli.errors import UsageError
 
 
 def info(
@@ -22,6 +23,11 @@ def info(
     from diffcli.files.locations import RUNS_FOLDER, SHIPPED_MODELS, find_model
 
     by_name = str(file) in SHIPPED_MODELS or (RUNS_FOLDER / file).is_dir()
+    if not by_name and not file.exists():
+        raise UsageError(
+            f"there is no {file}: it must be a picture that diffcli drew, a model file, the folder "
+            f"or the name of a run, or {' or '.join(SHIPPED_MODELS)}"
+        )
     is_model = not file.is_file() and (file.is_dir() or by_name)
     document = inspect(find_model(file) if is_model else file)
     if as_json:

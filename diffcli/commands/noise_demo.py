@@ -8,7 +8,6 @@ import typer
 
 from diffcli.commands.console import say
 from diffcli.commands.options import (
-    MAX_SEED,
     OUTPUT_PANEL,
     ForceOption,
     JsonOption,
@@ -20,7 +19,7 @@ from diffcli.commands.options import (
     option,
     output_path,
 )
-from diffcli.core.parameters import MAX_TIMESTEPS
+from diffcli.core.parameters import MAX_SEED, MAX_TIMESTEPS
 from diffcli.errors import DiffcliError, UsageError
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from diffcli.files.naming import pattern_fields, unused_path
 from diffcli.sampling.request import Sheet, Varied
 
 MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
-MAX_SEED = 2**32 - 1
 ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG"}
 """Pillow's formats of animations, by suffix."""
 

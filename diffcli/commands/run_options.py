@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.options import MAX_SEED, OUTPUT_PANEL, option, parse_duration
+from diffcli.commands.options import OUTPUT_PANEL, option, parse_duration
+from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
 from diffcli.files.naming import is_device
 from diffcli.training.config import RunConfig

@@ -8,7 +8,6 @@ import typer
 
 from diffcli.commands.console import ProgressDisplay, say
 from diffcli.commands.options import (
-    MAX_SEED,
     OUTPUT_PANEL,
     DeviceOption,
     ForceOption,
@@ -19,6 +18,7 @@ from diffcli.commands.options import (
     option,
     output_path,
 )
+from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:

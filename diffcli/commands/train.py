@@ -52,7 +52,6 @@ _FIXED = {
     "learning_rate": "--learning-rate",
     "augmentation": "--augmentation",
     "seed": "--seed",
-    "name": "--name",
 }
 
 
@@ -229,6 +228,8 @@ def _resumed(
     """The folder and the configuration of a run, with other limits if some are given."""
     from diffcli.training.run_folder import find_run
 
+    if sources.get("name") == "commandline":
+        raise UsageError("--name is that of a new run; name the run to resume after --resume")
     for fixed, flag in _FIXED.items():
         if sources.get(fixed) == "commandline":
             raise UsageError(f"a resumed run keeps its {flag}; leave it out, or start a new run")

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from diffcli.commands.console import say
 from diffcli.commands.options import (
-    MAX_SEED,
     DeviceOption,
     GuidanceOption,
     ModelOption,
@@ -13,6 +12,7 @@ from diffcli.commands.options import (
     option,
 )
 from diffcli.commands.preview import HalfBlocks
+from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:

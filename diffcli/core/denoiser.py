@@ -97,7 +97,11 @@ class Denoiser(nn.Module):
         return (prediction.float() - self.target(x0, t, epsilon)).square().mean(dim=(1, 2, 3))
 
     def forward(
-        self, x_t: Tensor, t: int, labels: Tensor | Mixture, guidance_scale: float = 1.0
+        self,
+        x_t: Tensor,
+        t: int | Tensor,
+        labels: Tensor | Mixture,
+        guidance_scale: float | Tensor = 1.0,
     ) -> Estimate:
         """Estimate the image and the noise in ``x_t``, with classifier-free guidance.
 
@@ -109,26 +113,30 @@ class Denoiser(nn.Module):
 
         Args:
             x_t: noisy images ``(B, C, H, W)``.
-            t: the timestep of all of them.
+            t: the timestep of all of them, or ``(B,)``.
             labels: ``(B,)`` in ``0 .. num_classes``, or a mixture.
-            guidance_scale: see above.
+            guidance_scale: see above; one for all, or ``(B,)``.
         """
-        time = torch.full((1,), t, device=x_t.device)
+        time = t if isinstance(t, Tensor) else torch.full((1,), t, device=x_t.device)
+        scale = guidance_scale
+        if isinstance(scale, Tensor):
+            scale = scale.view(-1, 1, 1, 1)
         if isinstance(labels, Mixture):
-            return self.estimate(x_t, t, self._mixed(x_t, time, labels, guidance_scale))
-        no_label = torch.full_like(labels, self.network.no_label)
-        if guidance_scale == 1:
-            prediction = self.network(x_t, time, labels)
-        elif guidance_scale == 0:
-            prediction = self.network(x_t, time, no_label)
-        else:
-            both = self.network(torch.cat([x_t, x_t]), time, torch.cat([labels, no_label]))
-            conditional, unconditional = both.chunk(2)
-            prediction = torch.lerp(unconditional, conditional, guidance_scale)
-        return self.estimate(x_t, t, prediction)
+            return self.estimate(x_t, t, self._mixed(x_t, time, labels, scale))
+        return self.estimate(x_t, t, self._guided(x_t, time, labels, scale))
 
-    def _mixed(self, x_t: Tensor, time: Tensor, mixture: Mixture, scale: float) -> Tensor:
-        unconditional = self.network(
+    def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, scale: float | Tensor) -> Tensor:
+        no_label = torch.full_like(labels, self.network.no_label)
+        if not isinstance(scale, Tensor) and scale in (0, 1):
+            prediction: Tensor = self.network(x_t, time, labels if scale else no_label)
+            return prediction
+        times = time.repeat(2) if len(time) > 1 else time
+        both = self.network(torch.cat([x_t, x_t]), times, torch.cat([labels, no_label]))
+        conditional, unconditional = both.chunk(2)
+        return torch.lerp(unconditional, conditional, scale)
+
+    def _mixed(self, x_t: Tensor, time: Tensor, mixture: Mixture, scale: float | Tensor) -> Tensor:
+        unconditional: Tensor = self.network(
             x_t, time, torch.full_like(mixture.labels[:, 0], self.network.no_label)
         )
         prediction = unconditional

@@ -1,4 +1,4 @@
-"""The sinusoidal embedding of the timestep (Vaswani et al. 2017, section 3.5)."""
+"""The sinusoidal embedding of the timestep (Vaswani et al. 2017, section 3.5; Ho et al. 2020)."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ class SinusoidalPositionEmbedding(nn.Module):
         embedding   = [sin(t * frequency_0), ..., cos(t * frequency_0), ...]
 
     so the period of the first pair is ``2 pi`` timesteps and that of the last one
-    ``2 pi * max_period``.  ``dim = 2`` leaves a single pair, at frequency 1.
+    ``2 pi * max_period``.  ``dim = 2`` leaves a single pair, at frequency 1.  This is the form in
+    the code of Ho et al. 2020; Vaswani et al. 2017 alternate sines and cosines, and divide by
+    ``half``.
 
     Args:
         dim: width of the embedding; even and positive.

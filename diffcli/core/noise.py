@@ -31,8 +31,7 @@ class ImageNoise:
 
     def __call__(self) -> Tensor:
         """The next noise of every image, float32 ``(B, C, H, W)``."""
-        noise = torch.stack([draw() for draw in self._sources])
-        return noise.to(self._device, non_blocking=True)
+        return torch.stack([draw() for draw in self._sources]).to(self._device)
 
 
 def _source(seed: int | SeedsBetween, shape: tuple[int, ...]) -> Callable[[], Tensor]:
@@ -44,7 +43,7 @@ def _source(seed: int | SeedsBetween, shape: tuple[int, ...]) -> Callable[[], Te
 
 
 def interpolate_noise(first: Tensor, last: Tensor, share: float) -> Tensor:
-    """Noise on the way from one to another, on the sphere (Shoemake 1985).
+    """Noise between two, by spherical linear interpolation (slerp, Shoemake 1985).
 
     A straight line would pass through noise of less power, which no image is drawn from; this is
     the interpolation of Song et al. 2021 (DDIM).

@@ -19,6 +19,7 @@ CHANNELS_PER_GROUP = 16
 AUGMENTATIONS = 5
 """How many numbers tell a network how an image was augmented."""
 MAX_TIMESTEPS = 100_000
+MAX_SEED = 2**32 - 1  # torch's generator on the CPU uses no more bits
 MAX_GUIDANCE_SCALE = 1000.0
 
 # Above this side in pixels, a level of single pixels costs more than it brings.

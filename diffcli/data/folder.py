@@ -1,6 +1,5 @@
 """A folder of pictures, one sub-folder per class, as a data set."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -195,8 +195,8 @@ def _refuse_too_many(unreadable: Sequence[Unreadable], total: int) -> None:
 def _refuse_too_large(size: int) -> None:
     # Where the platform does not tell its memory, the allocation will fail if it must.
     try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+        memory = psutil.virtual_memory().total
+    except (OSError, psutil.Error):
         return
     if size > memory * _SHARE_OF_MEMORY:
         raise DiffcliError(

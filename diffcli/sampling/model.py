@@ -222,8 +222,7 @@ class Model:
 
     def batch_size(self, settings: SamplingSettings) -> int:
         """How many pictures to draw at once."""
-        _, height, width = self.description.architecture.image_shape
-        size = images_per_batch(self.denoiser.schedule.device, height * width)
+        size = images_per_batch(self.denoiser.schedule.device, self.description.architecture)
         branches = 1 if settings.guidance_scale in (0, 1) else 2
         return max(1, size // branches)
 

@@ -28,8 +28,8 @@ def unusual(
         on_progress: called with the number of pictures done and of all.
 
     Returns:
-        The share of 100 pictures of all labels, drawn by the model, that look more like their
-        labels, see ``misfit``; float64 ``(N,)``.
+        The share of 100 pictures, drawn by the model of one label after another, that look more
+        like their labels, see ``misfit``; float64 ``(N,)``.
     """
     own = torch.arange(OWN_DRAWINGS) % len(model.class_names)
     settings = model.description.sampling

@@ -114,7 +114,9 @@ class PictureArray(Output):
         return self._pixels[: self.count]
 
     def save(self, path: Path) -> None:
-        """Write the pictures taken so far, their labels and seeds as an ``npz``, unmixed ones.
+        """Write the pictures taken so far as an ``npz``, with their labels and seeds.
+
+        They must have one label each.
 
         Raises:
             OSError: if the file cannot be written.

@@ -4,9 +4,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from diffcli.core.parameters import SamplingSettings, SeedsBetween
+from diffcli.core.parameters import MAX_SEED, SamplingSettings, SeedsBetween
 
-MAX_SEED = 2**32 - 1  # the CPU generator of torch uses no more bits
 MAX_PICTURES = 10**9
 MAX_SHEET_ROWS = 100
 MAX_WEIGHT = 100.0

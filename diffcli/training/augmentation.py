@@ -23,9 +23,9 @@ def augment(images: Tensor, share: float, chance: Tensor, normal: Tensor) -> tup
         normal: standard normal, of the same shape: how large they are.
 
     Returns:
-        The images, and what was done to each: whether it was mirrored, then its scale, stretch
-        and shifts, in standard deviations, ``(B, AUGMENTATIONS)``.  Of an image that is not
-        changed, all are 0.
+        The images, and what was done to each: whether it was mirrored, which is done last, and
+        its scale, stretch and shifts, in standard deviations, ``(B, AUGMENTATIONS)``.  Of an
+        image that is not changed, all are 0.
     """
     mirrored = (chance[:, 0] < share / 2).to(normal.dtype)
     scale, stretch, right, down = (normal * (chance < share))[:, 1:].T

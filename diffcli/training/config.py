@@ -105,7 +105,7 @@ class Origin:
 class RunConfig:
     """All that decides what a run does: equal configurations give equal runs.
 
-    On one machine, with the same versions and number of threads, and without a limit in time.
+    On one processor, with the same versions and number of threads, and without a limit in time.
 
     Args:
         recipe: the training choices, with all numbers that are used.
@@ -141,6 +141,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
             raise ValueError(f"image_size must be two positive numbers, not {self.image_size}")
+        for name in ("epochs", "max_steps", "max_seconds"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} must be positive, not {limit:g}")
 
     def budget(self, images: int) -> Budget:
         """The end of the run on a data set of that many images: whichever limit comes first."""

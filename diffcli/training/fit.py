@@ -17,7 +17,7 @@ from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.plan import measure_speed
-from diffcli.training.recipe import RECIPES, Recipe
+from diffcli.training.recipe import RECIPES
 from diffcli.training.setup import make_trainer
 
 # Up to so many images of the default network that the time allows: the width to train instead.
@@ -87,19 +87,20 @@ def choose(config: RunConfig, count: int, speed: float, colour: bool = False) ->
         speed: images per second of the default network, if the run has a limit in time.
         colour: whether the images have colours.
     """
-    by_time = by_passes = by_steps = float("inf")
-    if config.max_seconds is not None:
-        by_time = config.max_seconds * speed
-    if config.epochs is not None:
-        by_passes = config.epochs * count
+    limits = {}
     if config.max_steps is not None:
-        by_steps = config.max_steps * config.recipe.batch_size
-    images = min(by_time, by_passes, by_steps)
+        limits["steps"] = float(config.max_steps * config.recipe.batch_size)
+    if config.epochs is not None:
+        limits["passes"] = config.epochs * count
+    if config.max_seconds is not None:
+        limits["time"] = config.max_seconds * speed
+    reached_first = min(limits, key=limits.__getitem__)
+    images = limits[reached_first]
     augmentation = _AUGMENTATION if images > _MANY_PASSES * count else 0.0
     choices: dict[str, Any] = {"augmentation": augmentation}
-    if images != by_steps and config.recipe.name == "fast":
+    if reached_first != "steps" and config.recipe.name == "fast":
         choices["sampling"] = _choose_sampling(images, colour)
-        choices |= _choose_network(images, images == by_passes)
+        choices |= _choose_network(images, reached_first == "passes")
     return choices
 
 
@@ -123,6 +124,6 @@ def _choose_network(images: float, by_passes: bool) -> dict[str, Any]:
 def _reference_speed(config: RunConfig, data: LabelledImages, device: torch.device) -> float:
     """Images per second of the default network."""
     batch_size = _TRIAL_BATCH.get(device.type, _OTHER_TRIAL_BATCH)
-    recipe = replace(config.recipe, width=Recipe.width, batch_size=batch_size)
+    recipe = replace(config.recipe, width=RECIPES["fast"].width, batch_size=batch_size)
     trial = replace(config, recipe=recipe, architecture=None)
     return measure_speed(make_trainer(trial, data, device, Distributed()))

@@ -110,7 +110,8 @@ class DistributionMatching(Objective):
             # teacher and critic agree whatever the student does.
             drawn = images.clamp(-1, 1)
             x_t = denoiser.schedule.add_noise(drawn, t, draw_noise())
-            real = self._teachers(x_t, t, labels)
+            scales = self._scales[t] if self._guided else 1.0
+            real = estimate(self.teacher, x_t, t, labels, scales).clamp(-1, 1)
             fake = estimate(self.critic, x_t, t, labels).clamp(-1, 1)
             error = (drawn - real).abs().mean(dim=(1, 2, 3), keepdim=True)
             target = drawn - (fake - real) / error.clamp(min=_LEAST_ERROR)
@@ -139,23 +140,18 @@ class DistributionMatching(Objective):
                 x = schedule.add_noise(drawn, self._plan[number + 1], draw_noise())
         return inputs, at
 
-    def _teachers(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """The guided teacher's estimate of the images."""
-        if not self._guided:
-            return estimate(self.teacher, x_t, t, labels).clamp(-1, 1)
-        no_label = torch.full_like(labels, self.teacher.network.no_label)
-        both = estimate(
-            self.teacher, x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([labels, no_label])
-        )
-        conditional, unconditional = both.chunk(2)
-        scale = self._scales[t][:, None, None, None]
-        return torch.lerp(unconditional, conditional, scale).clamp(-1, 1)
 
-
-def estimate(denoiser: Denoiser, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-    """The estimate of images at timesteps of their own ``(B,)``.
+def estimate(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    t: Tensor,
+    labels: Tensor,
+    guidance_scale: float | Tensor = 1.0,
+) -> Tensor:
+    """The estimate of the images in ``x_t``, see ``Denoiser.forward``.
 
     It is computed in float32: what two estimates differ by is less than bfloat16 rounds off.
     """
     with torch.autocast(x_t.device.type, enabled=False):
-        return denoiser.estimate(x_t, t, denoiser.network(x_t, t, labels)).x0
+        x0: Tensor = denoiser(x_t, t, labels, guidance_scale).x0
+    return x0

@@ -29,9 +29,9 @@ def orthogonalize(matrices: Tensor, bfloat16: bool = False) -> Tensor:
 
     Args:
         matrices: ``(B, rows, columns)``, float32 or float64.
-        bfloat16: whether to round ``X`` to bfloat16 for its two products, which are the largest.
-            ``G`` stays as it is: rounding would make its small eigenvalues negative, and these
-            grow.
+        bfloat16: whether the two products with ``X``, which are the largest, are in bfloat16.
+            ``G`` is not iterated in it: each rounding would make small eigenvalues negative, and
+            these grow.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices

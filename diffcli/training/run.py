@@ -15,7 +15,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import proportional_subset
 from diffcli.data.sources import DataSet
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.evaluation.neighbours import nearest_images, share_of_copies
 from diffcli.figures.grid import grid
 from diffcli.training.config import RunConfig
@@ -160,6 +160,11 @@ class Run:
             run.seconds = position.seconds
             run._losses = [torch.tensor(loss, device=device) for loss in position.losses]
             run._quarters = position.quarters
+            for line in folder.metrics():
+                if line.step <= position.steps_done:
+                    run._loss = line.loss
+            copies = (folder.summary_of(position.steps_done) or {}).get("copies")
+            run._copies = copies if isinstance(copies, float) else None
         return run
 
     @property
@@ -175,7 +180,7 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether the budget is used, and the model of its end is saved."""
-        return self.progress >= 1 and self.folder.has_model_of(self.trainer.steps_done)
+        return self.progress >= 1 and self.folder.summary_of(self.trainer.steps_done) is not None
 
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         """Train to the end of the budget, yielding twice a second where the run is.
@@ -187,7 +192,7 @@ class Run:
             interrupted: called after every step; if true, all is saved and the run ends.
 
         Raises:
-            UsageError: if another process trains in this folder.
+            UsageError: if another process trains in this folder, or has since the run was opened.
             DiffcliError: if the loss is not finite; what was saved before stays.
             OSError: if the folder cannot be written; likewise.
         """
@@ -195,9 +200,17 @@ class Run:
             return
         with self.folder.locked() if self._distributed.is_leader else nullcontext():
             if self._distributed.is_leader:
+                self._check_latest()
                 self.folder.save_config(self.trainer.config)
                 self.folder.forget_metrics_after(self.trainer.steps_done)
             yield from self._train(interrupted)
+
+    def _check_latest(self) -> None:
+        saved = self.folder.position()
+        if saved and saved.steps_done != self.trainer.steps_done:
+            raise UsageError(
+                f"another process has gone on with {self.folder.path}; resume it again"
+            )
 
     def _train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         start = time.perf_counter() - self.seconds
@@ -219,8 +232,6 @@ class Run:
 
         progress, stop = ask()
         if progress >= 1:  # and yet not complete: the process ended while it saved the last model
-            for latest in self.folder.metrics()[-1:]:
-                self._loss = latest.loss
             self._save([_LAST_GRID])
             yield status()
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from PIL import Image
@@ -14,7 +15,12 @@ from torch import Tensor
 
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.figures.losses import Check, loss_chart
-from diffcli.files.checkpoint import ModelDescription, read_description, save_model
+from diffcli.files.checkpoint import (
+    ModelDescription,
+    fingerprint,
+    read_description,
+    save_model,
+)
 from diffcli.files.documents import decode
 from diffcli.files.header import FileKind, read_metadata
 from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
@@ -68,8 +74,9 @@ class Metrics:
         step: number of training steps.
         epoch: passes over the training images.
         images_seen: images trained on so far, with repetitions.
-        loss: mean training loss since the last line.
-        validation_loss: of the averaged weights on held-out images, once known.
+        loss: mean training loss since the last line; in a distillation, of both networks.
+        validation_loss: of the averaged weights on held-out images, once known; in a distillation,
+            of the critic.
         validation_quarters: the same by quarter of the timesteps, the least noisy first.
     """
 
@@ -121,7 +128,8 @@ class RunFolder:
                 not depend on another place.
 
         Raises:
-            UsageError: if it exists and must not be replaced.
+            UsageError: if it exists and must not be replaced, or the model file is not the one that
+                the configuration names.
             OSError: if it cannot be made.
         """
         self.check_free(force)
@@ -134,6 +142,9 @@ class RunFolder:
             copy = RunFolder(fresh).source(config)
             if source and copy:
                 shutil.copyfile(source, copy)
+                start = config.distillation or config.origin
+                if start and fingerprint(copy) != start.sha256:
+                    raise UsageError(f"{source} has changed since it was read; start again")
             if self.path.exists():
                 with self.locked():
                     pass  # no other process trains in it
@@ -271,12 +282,13 @@ class RunFolder:
         """Write the model."""
         save_model(self.model, description, weights)
 
-    def has_model_of(self, steps: int) -> bool:
-        """Whether the model that was saved last is that after so many steps."""
+    def summary_of(self, steps: int) -> dict[str, Any] | None:
+        """What the model says of its training, if it is that after so many steps."""
         try:
-            return read_description(self.model).training.get("steps") == steps
+            training = read_description(self.model).training
         except DiffcliError:
-            return False
+            return None
+        return training if training.get("steps") == steps else None
 
     def save_grid(self, name: str, grid: Image.Image) -> None:
         """Write a grid of samples."""
@@ -313,7 +325,8 @@ def find_run(wanted: str | None) -> RunFolder:
         UsageError: if there is no such run.
     """
     if wanted is None:
-        folders = [config.parent for config in RUNS_FOLDER.glob(f"*/{CONFIG_FILE}")]
+        # A name with a dot is that of a folder which was not finished, see ``create``.
+        folders = [config.parent for config in RUNS_FOLDER.glob(f"[!.]*/{CONFIG_FILE}")]
         if not folders:
             raise UsageError(f"there is no run in {RUNS_FOLDER}/")
         return RunFolder(max(folders, key=_last_trained))

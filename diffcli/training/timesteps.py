@@ -22,11 +22,21 @@ class TimestepDensity:
         height: of the bell curve; 0 is uniform.
         centre: log-SNR at its maximum.
         width: its standard deviation, in the same unit.
+
+    Raises:
+        ValueError: if the height is negative, or the width not positive.
     """
 
     height: float = 0.0
     centre: float = 0.0
     width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.height >= 0 or not self.width > 0:
+            raise ValueError(
+                "a density of timesteps has a height of at least 0 and a width above 0, not "
+                f"{self.height:g} and {self.width:g}"
+            )
 
     def probabilities(self, log_snr: "Tensor") -> "Tensor":
         """The probability of every timestep, given their log-SNRs; float64 ``(T,)``, sum 1."""

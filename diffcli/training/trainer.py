@@ -1,8 +1,6 @@
 """The training step: a batch, noise, the loss, an update."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,48 +16,17 @@ from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
 from diffcli.training.objectives import Objective
 from diffcli.training.optimizers import make_optimizers
+from diffcli.training.order import batch_index, derived_seed
 
 WARMUP_STEPS = 50
-
-
-def derived_seed(*parts: object) -> int:
-    """A 32-bit seed that is a function of ``parts`` (the CPU generator uses no more bits)."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "little")
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(count, generator=generator)
-
-
-def batch_index(seed: int, start: int, batch_size: int, count: int) -> Tensor:
-    """The indices of a batch, int64 ``(batch_size,)``.
-
-    The data set is repeated without end, in a new order in each epoch; batches are consecutive
-    pieces of that, across the ends of epochs.
-
-    Args:
-        seed: of the orders.
-        start: number of images before this batch.
-        batch_size: number of images.
-        count: number of images in the data set.
-    """
-    parts = []
-    position, end = start, start + batch_size
-    while position < end:
-        epoch, offset = divmod(position, count)
-        piece = _epoch_order(seed, epoch, count)[offset : offset + end - position]
-        parts.append(piece)
-        position += len(piece)
-    return torch.cat(parts)
 
 
 class Trainer:
     """A model in training, and all that changes with it.
 
     A step depends on the state, the seed and the number of the step alone, and not on what was
-    drawn before: a run that is interrupted and resumed equals one that is not.
+    drawn before: a run that is interrupted and resumed equals one that is not, bit for bit on a
+    CPU with the same number of threads.  Kernels of GPUs may add in another order each time.
 
     Args:
         denoiser: the model, on the device to train on.

@@ -6,7 +6,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages
 from diffcli.device import has_native_bfloat16
-from diffcli.training.trainer import derived_seed
+from diffcli.training.order import derived_seed
 
 QUARTERS = 4
 _MIN_IMAGES, _MAX_IMAGES = 128, 1024

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from diffcli.data.images import LabelledImages
+from diffcli.data.sources import load_data
 from diffcli.evaluation import classifier
 from diffcli.evaluation.provide import train_features
 from diffcli.evaluation.storage import save_features
@@ -83,6 +84,20 @@ def test_pictures_of_any_tool_are_judged(diffcli: Command, folder: Path, samples
     assert run["classification_accuracy"] is None
     again = figures(diffcli("evaluate", "--samples", samples, "--data", folder, "--json"))
     assert again == found
+
+
+def test_copies_of_training_images_are_warned_of(
+    diffcli: Command, folder: Path, samples: Path, tmp_path: Path
+) -> None:
+    known = load_data(str(folder)).train.subset(torch.arange(150))
+    save_npz(tmp_path / "copies.npz", known.images, known.labels)
+    judged = ("evaluate", "--data", folder, "--samples")
+    warned = diffcli(*judged, tmp_path / "copies.npz")
+    assert warned.code == 0
+    assert "warning: about 100% of the pictures are closer to a training image" in warned.err
+    quiet = diffcli(*judged, tmp_path / "copies.npz", "--quiet")
+    assert (quiet.out, quiet.err) == (warned.out, "")
+    assert "warning" not in diffcli(*judged, samples).err
 
 
 def test_a_model_is_judged_on_its_own_data_set(diffcli: Command, model: Path) -> None:

@@ -1,6 +1,7 @@
 """Help and version: at once, on one screen, and without loading what they do not need."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -97,20 +98,27 @@ def test_without_a_command_the_help_is_printed_and_nothing_else(diffcli: Command
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shell_can_complete_commands(shell: str) -> None:
+@pytest.mark.parametrize(
+    ("shell", "offered"),
+    # What stands for a command that is offered; with zsh and fish, its help comes after it.
+    [("bash", r"^(\S+)$"), ("zsh", r'"([a-z-]+)":"'), ("fish", r"^(\S+)\t")],
+)
+@pytest.mark.parametrize("typed", ["", "t", "tr", "x"])
+def test_the_shell_can_complete_commands(shell: str, offered: str, typed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "diffcli"],
         env=os.environ
         | {
             "_DIFFCLI_COMPLETE": f"complete_{shell}",
-            "_TYPER_COMPLETE_ARGS": "diffcli tr",
+            "_TYPER_COMPLETE_ARGS": f"diffcli {typed}",
             "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-            "COMP_WORDS": "diffcli tr",
+            "COMP_WORDS": f"diffcli {typed}",
             "COMP_CWORD": "1",
         },
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
-    assert "train" in done.stdout
+    found = re.findall(offered, done.stdout, re.MULTILINE)
+    assert sorted(found) == [command for command in COMMANDS if command.startswith(typed)]
+    assert done.stderr == ""

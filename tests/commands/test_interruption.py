@@ -1,13 +1,10 @@
 """Real signals to real training processes: nothing that was saved is ever lost."""
 
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -78,13 +75,14 @@ def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> Non
     run = tmp_path / "runs" / "a"
     options = ("--max-steps", "9", "--batch-size", "5000", "-q")
     process = start(tmp_path, "--data", pictures, "--name", "a", *options)
-    wait_for(run, process)
-    time.sleep(0.5)
+    wait_for(run / METRICS_FILE, process)  # of the first step
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    assert process.stderr
+    while "stopping after this step" not in (line := process.stderr.readline()):
+        assert line, process.communicate()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    assert process.returncode == 130
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "")  # and nothing about a step that is saved
     assert not list(run.glob(".*.tmp"))
 
 
@@ -123,54 +121,15 @@ def test_when_the_disk_takes_no_more_the_last_good_state_and_model_stay(
 @pytest.mark.slow
 def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; every time, what is on disk loads and training goes on."""
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
-    driver = start_driver(pictures, tmp_path)
-    assert driver.returncode == 0, driver.stderr[-2000:]
-    assert driver.stdout.strip().endswith("50 kills survived")
-
-
-def start_driver(pictures: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, __file__, str(pictures)],
-        cwd=folder,
+    driver = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("fifty_kills.py")), str(pictures)],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-def kill_fifty_times(pictures: str) -> None:
-    """Fork, train, kill: forking spares each life the loading of everything."""
-    import torch
-
-    from diffcli.commands.app import app
-
-    for name in ("data.sources", "training.plan", "training.run"):
-        import_module(f"diffcli.{name}")
-
-    torch.set_num_threads(1)
-    random.seed(0)
-    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "4", "-q"]
-    last_step = -1
-    for life in range(50):
-        child = os.fork()
-        if child == 0:
-            again = ["--resume", "a"] if Path("runs/a").exists() else ["--name", "a"]
-            app(["train", *again, *(options if again[0] == "--name" else ["-q"])])
-        # The first step comes after about a second and a half, an epoch a quarter of one later.
-        time.sleep(random.uniform(0.05, 3.0))
-        os.kill(child, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
-        if Path("runs/a/model.safetensors").exists():
-            description, _ = load_model(Path("runs/a/model.safetensors"))
-            assert description.training["steps"] >= last_step
-            last_step = description.training["steps"]
-    assert last_step > 0
-    print("50 kills survived")
-
-
-if __name__ == "__main__":
-    kill_fifty_times(sys.argv[1])
+    assert driver.returncode == 0, driver.stderr[-2000:]
+    assert driver.stdout.strip().endswith("50 kills survived")
 
 
 def test_what_is_loaded_while_a_run_writes_is_a_whole_model(pictures: Path, tmp_path: Path) -> None:

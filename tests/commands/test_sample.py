@@ -21,6 +21,10 @@ from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
 from tests.conftest import Command
 
+NEEDS_SIGNALS = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a process"
+)
+
 Change = Callable[[dict[str, Any]], object]
 """Spoils what a picture says of itself."""
 
@@ -323,6 +327,7 @@ class TestProcess:
             )  # fmt: skip
             assert done.stdout.splitlines()[-1] == "False"
 
+    @NEEDS_SIGNALS
     def test_ctrl_c_leaves_the_finished_pictures_and_says_how_many(
         self, model: Path, tmp_path: Path
     ) -> None:
@@ -345,9 +350,7 @@ class TestProcess:
             with Image.open(path) as picture:
                 picture.load()
 
-    @pytest.mark.skipif(
-        sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a process"
-    )
+    @NEEDS_SIGNALS
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_leaves_an_npz_of_what_is_finished(
         self, number: signal.Signals, code: int, model: Path, tmp_path: Path

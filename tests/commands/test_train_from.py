@@ -107,7 +107,8 @@ def test_a_run_is_not_resumed_with_other_pictures(
 def test_a_run_whose_pictures_have_moved_says_what_to_do(diffcli: Command, work: Path) -> None:
     (work / "digits").rename(work / "moved")
     again = diffcli("train", "--resume", "first", "--max-steps", "4", "--quiet")
-    assert again.is_one_line_error(2, "'digits'", "put it back", "new run with --from runs/first")
+    first = Path("runs", "first")
+    assert again.is_one_line_error(2, "'digits'", "put it back", f"new run with --from {first}")
     assert "--data" not in again.err
 
 

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffcli.core.denoiser import Estimate
+from diffcli.core.denoiser import Denoiser, Estimate
 from diffcli.core.parameters import ScheduleConfig
 from diffcli.core.samplers import Step
 from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.unet import ConditionalUNet
 
 SCHEDULES = [
     ScheduleConfig("rectified-flow", 300),
@@ -36,15 +39,16 @@ class Gaussian:
     """Data of which every pixel is N(mean, std^2), and what follows from that."""
 
     schedule: NoiseSchedule
-    mean: float = 0.3
+    mean: Any = 0.3
+    """A number, or a tensor that fits to the images."""
     std: float = 0.5
 
-    def gain(self, t: int) -> float:
-        """How much the posterior mean of ``x_0`` moves with ``x_t``."""
+    def gain(self, t: int | Tensor) -> Any:
+        """How much the posterior mean of ``x_0`` moves with ``x_t``: numbers like ``t``."""
         signal, noise = self.schedule.alpha_sigma(t)
         return signal * self.std**2 / (signal**2 * self.std**2 + noise**2)
 
-    def x0(self, x: Tensor, t: int) -> Tensor:
+    def x0(self, x: Tensor, t: int | Tensor) -> Tensor:
         """The posterior mean: a Gaussian prior times a Gaussian likelihood."""
         signal, _ = self.schedule.alpha_sigma(t)
         return self.mean + self.gain(t) * (x - signal * self.mean)
@@ -63,3 +67,29 @@ class Gaussian:
         before = math.hypot(signal_t * self.std, noise_t)
         after = math.hypot(signal_s * self.std, noise_s)
         return signal_s * self.mean + (x - signal_t * self.mean) * (after / before)
+
+
+class Normal(nn.Module):
+    """Predicts the image, in place of a network, if images are normal around one of each label.
+
+    Args:
+        schedule: of the noise.
+        means: ``(K + 1, C, H, W)`` or what broadcasts to it, of K labels and of none.
+        std: of every pixel.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, means: Tensor, std: float) -> None:
+        super().__init__()
+        self.schedule, self.means, self.std = schedule, means, std
+        self.no_label = len(means) - 1
+        self.config = SimpleNamespace(num_classes=self.no_label, image_shape=means.shape[1:])
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
+        return Gaussian(self.schedule, self.means[labels], self.std).x0(x_t, t)
+
+
+def denoiser_with(network: nn.Module, schedule: NoiseSchedule) -> Denoiser:
+    """A denoiser whose network predicts the image, as ``Normal`` does."""
+    return Denoiser(cast("ConditionalUNet", network), schedule, "x0")

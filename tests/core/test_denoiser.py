@@ -188,6 +188,23 @@ def test_each_image_has_a_mixture_of_its_own() -> None:
         assert torch.allclose(together[part], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_each_image_has_a_timestep_and_a_scale_of_its_own(mixed: bool) -> None:
+    denoiser = tiny.denoiser()
+    x_t, numbers = noisy()
+    t, scales = torch.tensor([3, 9, 17]), torch.tensor([0.0, 1.0, 2.5])
+    labels: list[Tensor | Mixture] = [numbers[index : index + 1] for index in range(3)]
+    whole: Tensor | Mixture = numbers
+    if mixed:
+        whole = Mixture(torch.tensor([[0, 2], [1, 0], [2, 1]]), torch.tensor([[0.7, 0.3]] * 3))
+        labels = [Mixture(*(part[index : index + 1] for part in whole)) for index in range(3)]
+    together = denoiser(x_t, t, whole, scales)
+    for index, label in enumerate(labels):
+        alone = denoiser(x_t[index : index + 1], int(t[index]), label, float(scales[index]))
+        for got, expected in zip(together, alone, strict=True):
+            assert torch.allclose(got[index : index + 1], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("scale", "cost"), [(1.0, [3]), (0.0, [3]), (2.0, [6])])
 def test_both_branches_are_one_batch_and_only_if_needed(scale: float, cost: list[int]) -> None:
     denoiser = tiny.denoiser()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
-from diffcli.core.generate import generate
+from diffcli.core.generate import count_evaluations, generate
 from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplerName, SamplingSettings, Variance
 from diffcli.core.samplers import SAMPLERS, Step, consistency, ddim, ddpm, dpmpp, dpmpp_sde
@@ -103,6 +103,29 @@ def test_every_step_of_the_plan_is_shown_and_images_stay_in_range(
     assert all(step.x.shape == step.x0.shape == (2, 1, 8, 8) for step in steps)
     assert all(step.x0.abs().max() <= 1 for step in steps)
     assert steps[-1].x.abs().max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("settings", "cost"),
+    [
+        (SamplingSettings("dpmpp", 5), 5),
+        (SamplingSettings("ddim", 5, guidance_scale=0.0), 5),
+        (SamplingSettings("ddpm", 5, guidance_scale=2.0), 10),
+        # Timesteps 19, 15, 11, 7 and 3, and with that spacing 19, 18, 14, 10 and 5.
+        (SamplingSettings("dpmpp-sde", 5, 2.0, (7, 15)), 8),
+        (SamplingSettings("dpmpp-sde", 5, 2.0, (7, 15), spacing=1.5), 7),
+        (SamplingSettings("dpmpp", 5, 0.0, (7, 15)), 5),
+    ],
+)
+def test_a_picture_costs_as_many_evaluations_as_the_network_makes(
+    settings: SamplingSettings, cost: int
+) -> None:
+    denoiser = tiny.denoiser()
+    seen: list[int] = []
+    denoiser.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    list(generate(denoiser, torch.tensor([0, 2, 1]), [1, 2, 3], settings))
+    assert sum(seen) == 3 * cost
+    assert count_evaluations(settings, 20) == cost
 
 
 def test_the_table_has_every_sampler_and_says_which_add_noise() -> None:

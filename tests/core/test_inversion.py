@@ -1,50 +1,26 @@
 """The noise of given images."""
 
-from types import SimpleNamespace
-from typing import cast
-
 import pytest
 import torch
-from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import generate
 from diffcli.core.inversion import invert
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule, step_plan
-from diffcli.core.unet import ConditionalUNet
 from diffcli.data.images import to_model_range
 from diffcli.data.mnist import load_mnist
 from diffcli.files.checkpoint import load_model
 from diffcli.files.locations import shipped_file
-from tests.core.gaussian import Gaussian
+from tests.core.gaussian import Gaussian, Normal, denoiser_with
 
 SCHEDULE = NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
 SETTINGS = SamplingSettings("ddim", 50)
 
 
-class _Exact(torch.nn.Module):
-    """The exact denoiser of normal data, in the place of a network."""
-
-    no_label = 1
-
-    def __init__(self, data: Gaussian) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(image_shape=(1, 4, 4))
-        self._data = data
-
-    def forward(self, x: Tensor, t: Tensor, _labels: Tensor) -> Tensor:
-        return self._data.x0(x, int(t))
-
-
-def exact(std: float) -> tuple[Denoiser, Gaussian]:
-    data = Gaussian(SCHEDULE, mean=0.1, std=std)
-    return Denoiser(cast("ConditionalUNet", _Exact(data)), SCHEDULE, "x0"), data
-
-
 @pytest.mark.parametrize("std", [0.05, 0.2, 0.3])
 def test_the_noise_is_the_one_that_gives_the_last_but_one_image(std: float) -> None:
-    denoiser, data = exact(std)
+    data = Gaussian(SCHEDULE, mean=0.1, std=std)
+    denoiser = denoiser_with(Normal(SCHEDULE, torch.full((2, 1, 4, 4), data.mean), std), SCHEDULE)
     images = 0.1 + std * torch.linspace(-1.5, 1.5, 16).view(1, 1, 4, 4)
     labels = torch.zeros(1).long()
     noise = invert(denoiser, images, labels, [3], SETTINGS)

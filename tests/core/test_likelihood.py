@@ -1,8 +1,6 @@
 """The variational bound and the diffusion classifier, on data whose densities are known."""
 
 import math
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import torch
@@ -12,32 +10,18 @@ from diffcli.core.denoiser import Denoiser
 from diffcli.core.likelihood import VariationalBound, draw_timesteps, misfit, score
 from diffcli.core.parameters import ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
-from diffcli.core.unet import ConditionalUNet
+from tests.core.gaussian import Normal, denoiser_with
 
 STD = 0.2
 """Of the data, around the mean of each class; clipping to [-1, 1] then hardly matters."""
 SHAPE = (1, 16, 16)
 
 
-class _Normal(torch.nn.Module):
-    """The exact estimate of images that are normal around the mean of their class."""
-
-    def __init__(self, schedule: NoiseSchedule, means: Tensor, std: float = STD) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(image_shape=SHAPE, num_classes=len(means))
-        self.no_label = len(means)
-        self.schedule, self.means, self.std = schedule, means, std
-
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        alpha, sigma = self.schedule.alpha_sigma(t)
-        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
-        mean = self.means[labels]
-        return mean + gain * (x - alpha * mean)
-
-
 def denoiser(means: Tensor, schedule: NoiseSchedule | None = None, std: float = STD) -> Denoiser:
+    """Exact for images around the mean of each class, and never asked without a label."""
     schedule = schedule or NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
-    return Denoiser(cast("ConditionalUNet", _Normal(schedule, means, std)), schedule, "x0")
+    unlabelled = torch.full((1, *SHAPE), torch.nan)
+    return denoiser_with(Normal(schedule, torch.cat([means, unlabelled]), std), schedule)
 
 
 def even_schedule(timesteps: int) -> NoiseSchedule:
@@ -185,9 +169,7 @@ def test_the_misfit_of_normal_images_is_that_of_their_distances() -> None:
     """The estimate and the error follow from the exact posterior mean: no network, no sampling."""
     schedule = even_schedule(200)
     means = torch.tensor([-0.4, 0.0, 0.3]).view(3, 1, 1, 1).expand(3, *SHAPE)
-    exact = _Normal(schedule, means)
-    exact.no_label = 2  # the last mean is that of images without a label
-    known = Denoiser(cast("ConditionalUNet", exact), schedule, "x0")
+    known = denoiser_with(Normal(schedule, means, STD), schedule)
     x0 = normal(4)
     labels = torch.tensor([0, 1, 0, 1])
     generator = torch.Generator().manual_seed(5)

@@ -5,6 +5,7 @@ out with a few scalars.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig, Variance
-from diffcli.core.samplers import StepPlan, consistency, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.samplers import Step, StepPlan, consistency, ddpm, dpmpp, dpmpp_sde
 from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
 from tests.core.gaussian import SCHEDULES, START, STEP_COUNTS, Gaussian, end, short
 
@@ -54,6 +55,20 @@ class Impulses:
         return next(self._rows).view(-1, 1, 1, 1)
 
 
+def responses(
+    sampler: Callable[..., Iterator[Step]],
+    data: Gaussian,
+    plan: StepPlan,
+    settings: SamplingSettings,
+) -> tuple[list[float], float]:
+    """How much ``x_T`` and each noise count in what a sampler makes, and what it makes of zeros."""
+    # A draw for the start and for every step but the last: the last image has had no noise.
+    draw = Impulses(len(plan) + 1)
+    steps = sampler(data, data.schedule, draw(), plan, draw, settings)
+    *drawn, still = end(steps).flatten().tolist()
+    return [image - still for image in drawn], still
+
+
 @pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
 @pytest.mark.parametrize("config", [ScheduleConfig(num_timesteps=1), *SCHEDULES], ids=short)
 def test_ddpm_has_the_mean_and_variance_of_its_recursion(
@@ -64,15 +79,10 @@ def test_ddpm_has_the_mean_and_variance_of_its_recursion(
     if config.num_timesteps == 300:
         plans.append(step_pairs([290, 288, 130, 129, 40, 39, 2]))
     for plan in plans:
-        draw = Impulses(len(plan) + 1)
-        ends = end(
-            ddpm(data, data.schedule, draw(), plan, draw, SamplingSettings(variance=variance))
-        ).flatten()
-        # A draw per step but the last, and the start: the last image has had no noise.
-        *responses, still = ends.tolist()
+        factors, still = responses(ddpm, data, plan, SamplingSettings(variance=variance))
         mean, square = ancestral_mean_and_variance(data, plan, variance)
         assert still == pytest.approx(mean, abs=1e-9)
-        assert sum((end - still) ** 2 for end in responses) == pytest.approx(square, rel=1e-9)
+        assert math.hypot(*factors) == pytest.approx(math.sqrt(square), rel=1e-9)
 
 
 @pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
@@ -120,13 +130,14 @@ def test_ddpm_of_random_noise_has_that_mean_and_variance(variance: Variance) -> 
 
 @pytest.mark.parametrize("variance", ["beta", "beta-tilde"])
 def test_ddpm_draws_the_data_if_steps_are_many(variance: Variance) -> None:
-    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 3000)))
-    mean, square = ancestral_mean_and_variance(data, step_plan(3000, 3000), variance)
-    assert mean == pytest.approx(data.mean, abs=1e-3)
-    assert math.sqrt(square) == pytest.approx(data.std, rel=5e-3)
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 1000)))
+    settings = SamplingSettings(variance=variance)
+    factors, still = responses(ddpm, data, step_plan(1000, 1000), settings)
+    assert still == pytest.approx(data.mean, abs=1e-3)
+    assert math.hypot(*factors) == pytest.approx(data.std, rel=5e-3)
 
 
-def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan, eta: float = 1.0) -> Tensor:
+def responses_of_dpmpp_sde(data: Gaussian, plan: StepPlan, eta: float) -> Tensor:
     """What SDE-DPM-Solver++(2M) makes of ``x_T`` and of each noise: by how much each counts.
 
     From the published form, in terms of lambda and of D0 and D1, which is that of eta 1.
@@ -170,12 +181,10 @@ def test_dpmpp_sde_is_its_recursion_at_every_number_of_steps(
     data = Gaussian(NoiseSchedule.from_config(config))
     plans = [step_plan(config.num_timesteps, count) for count in STEP_COUNTS]
     for plan in [*plans, step_pairs([290, 288, 130, 129, 40, 39, 2])]:
-        draw = Impulses(len(plan) + 1)
-        steps = dpmpp_sde(data, data.schedule, draw(), plan, draw, SamplingSettings(eta=eta))
-        *ends, still = end(steps).flatten().tolist()
-        *factors, constant = responses_of_dpmpp_sde(data, plan, eta).tolist()
+        factors, still = responses(dpmpp_sde, data, plan, SamplingSettings(eta=eta))
+        *expected, constant = responses_of_dpmpp_sde(data, plan, eta).tolist()
         assert still == pytest.approx(constant, rel=1e-9)
-        assert [end - still for end in ends] == pytest.approx(factors, rel=1e-8, abs=1e-9)
+        assert factors == pytest.approx(expected, rel=1e-8, abs=1e-9)
 
 
 def test_dpmpp_sde_comes_closer_to_the_data_than_ddpm() -> None:
@@ -183,11 +192,11 @@ def test_dpmpp_sde_comes_closer_to_the_data_than_ddpm() -> None:
     errors = []
     for count in (8, 32, 128, 512):
         plan = step_plan(3000, count)
-        *factors, constant = responses_of_dpmpp_sde(data, plan).tolist()
+        factors, still = responses(dpmpp_sde, data, plan, SamplingSettings())
+        ancestral, _ = responses(ddpm, data, plan, SamplingSettings())
         second = abs(math.hypot(*factors) - data.std)
-        _, square = ancestral_mean_and_variance(data, plan, "beta-tilde")
-        assert second < 0.5 * abs(math.sqrt(square) - data.std)
-        assert constant == pytest.approx(data.mean, abs=5e-3)
+        assert second < 0.5 * abs(math.hypot(*ancestral) - data.std)
+        assert still == pytest.approx(data.mean, abs=5e-3)
         errors.append(second)
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 2e-4
@@ -217,26 +226,17 @@ def test_dpmpp_sde_without_noise_is_dpmpp(count: int) -> None:
 def test_dpmpp_sde_draws_the_data_with_any_eta_if_steps_are_many(eta: float) -> None:
     """All these processes have the same marginals."""
     data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 3000)))
-    *factors, constant = responses_of_dpmpp_sde(data, step_plan(3000, 1000), eta).tolist()
+    factors, still = responses(dpmpp_sde, data, step_plan(3000, 1000), SamplingSettings(eta=eta))
     assert math.hypot(*factors) == pytest.approx(data.std, rel=1e-3)
-    assert constant == pytest.approx(data.mean, abs=5e-3)
+    assert still == pytest.approx(data.mean, abs=5e-3)
 
 
 def test_variance_beta_is_exact_for_standard_normal_data() -> None:
     """Ho et al. 2020, section 3.2: noise stays noise, but for the last step's missing share."""
     data = Gaussian(NoiseSchedule.from_config(), mean=0.0, std=1.0)
-    draw = Impulses(301)
-    ends = end(
-        ddpm(
-            data,
-            data.schedule,
-            draw(),
-            step_plan(300, 300),
-            draw,
-            SamplingSettings(variance="beta"),
-        )
-    )
-    assert float(ends.square().sum()) == pytest.approx(1 - 1e-4, rel=1e-5)
+    factors, still = responses(ddpm, data, step_plan(300, 300), SamplingSettings(variance="beta"))
+    assert still == 0
+    assert math.hypot(*factors) ** 2 == pytest.approx(1 - 1e-4, rel=1e-5)
 
 
 def test_variance_beta_tilde_is_exact_for_a_single_point() -> None:

@@ -125,6 +125,26 @@ def test_reading_is_reported_to_the_last_picture(tmp_path: Path) -> None:
     assert told == [(done, 10, 10 * 8 * 8) for done in range(11)]
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_hidden_files_and_folders_are_not_looked_at(tmp_path: Path, flat: bool) -> None:
+    """As other programs leave them: of macOS, of notebooks, of viewers of pictures."""
+    place = tmp_path if flat else tmp_path / "b"
+    for number in range(3):
+        solid(place / f"{number}.png", (8, 4), number, "L")
+        if not flat:
+            solid(tmp_path / "a" / f"{number}.png", (8, 4), 10 + number, "L")
+    before = load_folder(tmp_path)
+    (place / "._0.png").write_bytes(b"no picture")
+    (place / "._later.png").write_bytes(b"no picture")
+    for folder in (tmp_path / ".ipynb_checkpoints", place / ".thumbnails" / "small"):
+        solid(folder / "0.png", (2, 2), (255, 0, 0))
+    after = load_folder(tmp_path)
+    assert after.pictures.class_names == ((tmp_path.name,) if flat else ("a", "b"))
+    assert after.pictures.class_counts == before.pictures.class_counts
+    assert torch.equal(after.pictures.images, before.pictures.images)
+    assert (after.unreadable, after.resized) == ([], 0)
+
+
 @pytest.mark.parametrize("make", [lambda p: p / "none", lambda p: p])
 def test_an_empty_folder_is_an_error(make: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no folder|no pictures"):

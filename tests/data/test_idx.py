@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcli.data.idx import load_idx_pair, read_idx
+from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError
-from tests.data.files import idx
+from tests.data.files import idx, put
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple))
@@ -98,3 +99,12 @@ def test_images_and_labels_have_to_agree(tmp_path: Path) -> None:
     (tmp_path / "labels").write_bytes(idx((3,), bytes(3)))
     with pytest.raises(DiffcliError, match="do not fit together"):
         load_idx_pair(tmp_path / "images")
+
+
+def test_images_are_resized_to_a_height_and_a_width(tmp_path: Path) -> None:
+    images = torch.zeros(5, 8, 4)
+    images[:, 3:5] = 200  # all that is left where a picture is twice as wide as it is high
+    put(tmp_path / "images-idx3", images, torch.arange(5) % 2)
+    data = load_data(str(tmp_path / "images-idx3"), (2, 4))
+    for part, count in ((data.train, 4), (data.held_out, 1)):
+        assert torch.equal(part.images, torch.full((count, 1, 2, 4), 200, dtype=torch.uint8))

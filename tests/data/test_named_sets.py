@@ -8,35 +8,14 @@ from torch import Tensor
 
 from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError
-from tests.data.files import idx
+from tests.data.files import idx, put
 
 COUNTS = {"train": 6, "t10k": 4}
-
-
-def idx_of(array: Tensor) -> bytes:
-    return idx(tuple(array.shape), array.to(torch.uint8).numpy().tobytes())
 
 
 def pictures(count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, 28, 28), generator=generator).to(torch.uint8)
-
-
-def put(images_path: Path, images: Tensor, labels: Tensor) -> None:
-    images_path.parent.mkdir(parents=True, exist_ok=True)
-    images_path.write_bytes(idx_of(images))
-    labels_name = images_path.name.replace("images-idx3", "labels-idx1")
-    images_path.with_name(labels_name).write_bytes(idx_of(labels))
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No way out: every request goes to a port of this machine at which nobody listens."""
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +109,9 @@ def test_damaged_files_are_an_error_that_says_what_to_remove(
     elif damage == "text":
         images.write_text("<html>moved</html>")
     elif damage == "too few labels":
-        labels.write_bytes(idx_of(torch.arange(5)))
+        labels.write_bytes(idx((5,), bytes(range(5))))
     else:
-        labels.write_bytes(idx_of(torch.arange(6) + 5))
+        labels.write_bytes(idx((6,), bytes(range(5, 11))))
     with pytest.raises(DiffcliError, match="cannot download or read fashion-mnist ") as caught:
         load_data("fashion-mnist", folder=tmp_path)
     assert f"remove {place}" in str(caught.value)

@@ -66,3 +66,32 @@ def test_jitter_moves_every_image_in_its_own_way() -> None:
     assert moved.min() >= -1
     assert moved.max() <= 1
     assert (moved[:, 0, 5:7, 5:7].mean(dim=(1, 2)) - image[0, 0, 5:7, 5:7].mean()).abs().max() < 0.3
+
+
+def test_jitter_rotates_scales_shears_and_shifts_by_what_is_drawn() -> None:
+    """Pictures of their own coordinates say where each pixel comes from."""
+    side, count = 32, 20
+    along = (torch.arange(side) * 2 + 1) / side - 1
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    moved = jitter(torch.stack([x, y]).expand(count, -1, -1, -1), torch.Generator().manual_seed(3))
+    # No pixel of the middle comes from beyond the border, and all are affine in their places.
+    middle = (slice(None), slice(8, -8), slice(8, -8))
+    places = torch.stack([x, y, torch.ones_like(x)])[middle].flatten(1)
+    origins = moved[:, *middle].flatten(2)
+    affine = origins @ places.pinverse()
+    torch.testing.assert_close(affine @ places, origins, rtol=0, atol=1e-5)
+
+    (a, b, right), (c, d, down) = affine.permute(1, 2, 0)
+    turn = c.asin()
+    found = torch.stack(
+        [
+            turn / 0.2,
+            (a / turn.cos() - 1) / 0.12,
+            (d / turn.cos() - 1) / 0.12,
+            (b + c) / 0.15,
+            right / 0.15,
+            down / 0.15,
+        ]
+    )
+    drawn = torch.rand(6, count, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    torch.testing.assert_close(found, drawn, rtol=0, atol=1e-4)

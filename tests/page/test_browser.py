@@ -203,7 +203,11 @@ def test_noise(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "red.png")
     page.set_input_files("#noise-file", tmp_path / "red.png")
     expect(page.locator("#noise-status")).to_have_text("")
-    page.wait_for_timeout(200)
+    # The picture is read in the background, and nothing but itself says when it is there.
+    for _ in range(500):
+        if set(grey(page, "#noise-picture")) == {255}:
+            break
+        page.wait_for_timeout(20)
     assert set(grey(page, "#noise-picture")) == {255}
     (tmp_path / "text.png").write_text("no picture")
     page.set_input_files("#noise-file", tmp_path / "text.png")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diffcli
-from diffcli.core.parameters import SamplingSettings
+from diffcli.core.parameters import SamplerName, SamplingSettings, ScheduleConfig
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
 from diffcli.files.pictures import save_png, to_pillow
@@ -146,6 +146,28 @@ def test_an_interval_is_for_its_own_scale_only(guided_model: Model) -> None:
     assert guided_model.settings(guidance_scale=2, guidance_interval=(3, 4)) == given
     assert guided_model.settings(steps=5, base=given) == replace(given, steps=5)
     assert guided_model.settings(guidance_scale=0, base=given) == everywhere
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "steps"),
+    [
+        (20, {"dpmpp": 4, "dpmpp-sde": 16, "ddim": 16, "ddpm": 20}),
+        (8, {"dpmpp": 4, "dpmpp-sde": 8, "ddim": 8, "ddpm": 8}),
+    ],
+)
+def test_another_sampler_has_as_many_steps_as_it_needs(
+    timesteps: int, steps: dict[SamplerName, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "few.safetensors"
+    made = tiny.description(ScheduleConfig("cosine", timesteps))
+    save_model(path, made, tiny.network().state_dict())
+    model = diffcli.load(path)
+    for sampler, count in steps.items():
+        assert model.settings(sampler).steps == count
+        assert model.settings(sampler, 3).steps == 3
+        # Whose sampler is the other one already, as of a picture that is drawn again.
+        own = SamplingSettings(sampler, 5)
+        assert model.settings(sampler, base=own) == model.settings(base=own) == own
 
 
 def test_an_interval_without_a_timestep_of_the_model_is_refused(guided_model: Model) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.core.parameters import SamplingSettings, SeedsBetween
-from diffcli.sampling.request import MAX_SEED, Interpolation, SampleRequest, Sheet, Varied
+from diffcli.core.parameters import MAX_SEED, SamplingSettings, SeedsBetween
+from diffcli.sampling.request import Interpolation, SampleRequest, Sheet, Varied
 
 SETTINGS = SamplingSettings()
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.sources import DataSet
-from diffcli.files.checkpoint import save_model
+from diffcli.files.checkpoint import fingerprint, save_model
 from diffcli.training.config import Distillation, RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.recipe import RECIPES, RecipeName, distillation_recipe
@@ -62,6 +62,8 @@ def create(path: Path, config: RunConfig) -> Run:
         teacher = path.with_name("tiny.safetensors")
         description = replace(tiny.description(), class_names=CLASSES)
         save_model(teacher, description, tiny.network().state_dict())
+        told = replace(config.distillation, sha256=fingerprint(teacher))
+        config = replace(config, distillation=told)
     run = Run.create(path, config, data(), CPU, Distributed(), source=teacher)
     if teacher:
         teacher.unlink()  # the run has a copy of its own

@@ -36,6 +36,14 @@ def test_a_run_needs_an_end_that_lies_ahead(steps: int | None, seconds: float | 
         Budget(steps, seconds)
 
 
+@pytest.mark.parametrize("limit", ["epochs", "max_steps", "max_seconds"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_a_limit_that_ends_nothing_is_refused(limit: str, value: float) -> None:
+    limits: dict[str, Any] = {limit: value}
+    with pytest.raises(ValueError, match=f"{limit} must be positive"):
+        RunConfig(**limits)
+
+
 def test_an_end_never_reached_is_no_division_by_zero() -> None:
     assert Budget(seconds=math.inf).progress(10**9, 1e9) == 0
 

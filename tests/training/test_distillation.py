@@ -11,7 +11,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings
 from diffcli.errors import DiffcliError
-from diffcli.files.checkpoint import load_model
+from diffcli.files.checkpoint import fingerprint, load_model
 from diffcli.training.config import Distillation
 from diffcli.training.objectives import DistributionMatching, Objective
 from diffcli.training.run_folder import (
@@ -33,9 +33,8 @@ def test_a_student_starts_as_its_teacher_and_says_so(tmp_path: Path) -> None:
     list(run.train(stop_after(6)))
     description, student = load_model(tmp_path / "run" / "model.safetensors")
     assert description.sampling == SamplingSettings("consistency", 2)
-    assert description.training["distilled_from"] == asdict(
-        Distillation("tiny", "0" * 64, 1.5, None)
-    )
+    told = Distillation("tiny", fingerprint(tmp_path / "run" / TEACHER_FILE), 1.5, None)
+    assert description.training["distilled_from"] == asdict(told)
     _, teacher = load_model(tmp_path / "run" / TEACHER_FILE)
     assert not torch.equal(student.network.stem.weight, teacher.network.stem.weight)
     assert torch.equal(teacher.network.stem.weight, tiny.network().stem.weight)

@@ -3,25 +3,35 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.schedule import NoiseSchedule
+from diffcli.training import trainer
+from diffcli.training.config import RunConfig
+from diffcli.training.distributed import Distributed
+from diffcli.training.recipe import RECIPES
+from diffcli.training.trainer import WARMUP_STEPS, Trainer
+from tests import tiny
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
-pytestmark = pytest.mark.process
-
+TRAIN = ("-m", "diffcli", "train")
 OPTIONS = ("--batch-size", "7", "--seed", "5", "-q")
 
 
-def torchrun(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def torchrun(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a module or a script in two processes."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *("-m", "diffcli", "train", *map(str, arguments)),
+            *map(str, command),
         ],
         cwd=folder,
         capture_output=True,
@@ -29,6 +39,75 @@ def torchrun(folder: Path, *arguments: str | Path) -> subprocess.CompletedProces
         check=False,
         timeout=300,
     )
+
+
+def make_trainer(distributed: Distributed) -> Trainer:
+    """One that draws all that can be drawn for a batch.
+
+    It computes in float32, where the order of sums hardly counts, and no weight of the network is
+    zero, so that all get gradients.
+    """
+    recipe = replace(RECIPES["fast"], batch_size=7, augmentation=0.3, label_dropout=0.3)
+    network = tiny.network(replace(tiny.config(), augmented=True))
+    schedule = NoiseSchedule.from_config(recipe.schedule)
+    denoiser = Denoiser(network, schedule, recipe.prediction_type)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "has_native_bfloat16", lambda _: False)
+        return Trainer(denoiser, tiny_digits(30), RunConfig(recipe=recipe, flip=True), distributed)
+
+
+def gradient(distributed: Distributed) -> Tensor:
+    """All numbers of the gradient of one process, before the processes exchange them."""
+    made = make_trainer(distributed)
+    made._loss().backward()
+    grads = [param.grad for param in made.denoiser.parameters()]
+    return torch.cat([grad.flatten() for grad in grads if grad is not None])
+
+
+def test_the_gradients_of_two_halves_of_a_batch_add_up_to_that_of_the_whole() -> None:
+    """So an image has the same noise, timestep, label and changes in whichever process it is."""
+    whole, first, last = map(gradient, (Distributed(), Distributed(0, 2), Distributed(1, 2)))
+    for half in (first, last):
+        assert (half - whole / 2).norm() > 0.1 * whole.norm()
+    assert (first + last - whole).norm() < 1e-5 * whole.norm()
+
+
+def stepped(distributed: Distributed) -> dict[str, Tensor]:
+    """The loss of one step at the full learning rate, and the state that it leaves.
+
+    That is the weights, on whose steps the size of a gradient has no influence, and the averages
+    of the optimizers, which are in proportion to it.
+    """
+    made = make_trainer(distributed)
+    made.steps_done = WARMUP_STEPS
+    loss = made.step(0.0)
+    return {name: tensor.contiguous() for name, tensor in {**made.state(), "loss": loss}.items()}
+
+
+STEP = """
+from safetensors.torch import save_file
+from diffcli.training.distributed import join_processes
+from tests.training.test_distributed import stepped
+
+with join_processes() as distributed:
+    save_file(stepped(distributed), f"{distributed.rank}.safetensors")
+"""
+
+
+@pytest.mark.process
+def test_a_step_of_two_processes_is_the_step_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "script.py").write_text(STEP)
+    done = torchrun(tmp_path, "script.py")
+    assert done.returncode == 0, done.stderr
+    first, last = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    alone = stepped(Distributed())
+    assert first.keys() == last.keys() == alone.keys()
+    for name, expected in alone.items():
+        assert torch.equal(first[name], last[name]), name
+        torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def losses(run: Path) -> list[float]:
@@ -52,10 +131,12 @@ def alone(
     return folder / "runs" / "a"
 
 
+@pytest.mark.process
 def test_two_processes_are_one_and_resume_with_another_number(
     pictures: Path, alone: Path, tmp_path: Path, diffcli_process: Command
 ) -> None:
-    done = torchrun(tmp_path, "--data", pictures, "--name", "a", "--max-steps", "12", *OPTIONS)
+    options = ("--data", pictures, "--name", "a", "--max-steps", "12", *OPTIONS)
+    done = torchrun(tmp_path, *TRAIN, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("runs") == 1
     run = tmp_path / "runs" / "a"
@@ -72,8 +153,9 @@ def test_two_processes_are_one_and_resume_with_another_number(
     assert all(bool(torch.isfinite(tensor).all()) for tensor in ours.values())
 
 
+@pytest.mark.process
 def test_an_error_of_one_ends_all(tmp_path: Path) -> None:
-    done = torchrun(tmp_path, "--data", tmp_path / "nowhere", "--name", "a", *OPTIONS)
+    done = torchrun(tmp_path, *TRAIN, "--data", tmp_path / "nowhere", "--name", "a", *OPTIONS)
     assert done.returncode != 0
     assert "neither a path nor one of" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -94,15 +176,8 @@ with join_processes() as distributed, distributed.leader_first():
 """
 
 
+@pytest.mark.process
 def test_the_leader_downloads_first(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(LEADER_FIRST)
-    command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    done = subprocess.run(
-        [sys.executable, *command, str(script), str(tmp_path / "mark")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    (tmp_path / "script.py").write_text(LEADER_FIRST)
+    done = torchrun(tmp_path, "script.py", "mark")
     assert done.returncode == 0, done.stderr

@@ -29,12 +29,13 @@ def test_more_time_or_speed_means_wider_networks_larger_batches_and_less_guidanc
     assert order[3] == choose(MINUTE, 60_000, 8 * SLOW)
 
 
-def test_pictures_in_colour_are_drawn_with_more_guidance() -> None:
+def test_pictures_in_colour_are_drawn_with_more_guidance(monkeypatch: pytest.MonkeyPatch) -> None:
     grey, colour = (choose(MINUTE, 1_000, FAST, colour) for colour in (False, True))
     assert (grey["sampling"].guidance_scale, colour["sampling"].guidance_scale) == (1.75, 2.5)
     assert {**grey, "sampling": colour["sampling"]} == colour
     data = tiny_digits(20)
     coloured = replace(data, images=data.images.expand(-1, 3, -1, -1))
+    monkeypatch.setattr(fit, "measure_speed", lambda _: FAST)
     found = fitted(replace(MINUTE, epochs=1), coloured, CPU, Distributed(), set())
     assert found["sampling"].guidance_scale == 2.5
 

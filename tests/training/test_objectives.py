@@ -10,61 +10,47 @@ from torch import Tensor, nn
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule, step_plan
-from diffcli.core.unet import ConditionalUNet
 from diffcli.training.objectives import DistributionMatching, Objective
 from tests import tiny
+from tests.core.gaussian import Normal, denoiser_with
 
 SCHEDULE = NoiseSchedule.from_config(ScheduleConfig("cosine", 300))
 STD = 0.1
-MEANS = torch.tensor([-0.1, 0.3, -0.05])
+MEANS = torch.tensor([-0.1, 0.3, -0.05]).view(3, 1, 1, 1)
 """Of the pixels of two classes, and of all: the last label means "no label"."""
 PLAIN = SamplingSettings()
 CRITIC_STEP, STUDENT_STEP = 0, 4
 COUNT = 32
 
 
-class Normal(nn.Module):
-    """Predicts v as the exact denoiser of normal images does."""
+def normal(means: Tensor = MEANS, std: float = STD) -> Normal:
+    return Normal(SCHEDULE, means, std)
+
+
+class Affine(nn.Module):
+    """A student whose images are normal: noise times a scale plus an offset per class."""
 
     no_label = 2
-
-    def __init__(self, means: Tensor = MEANS, std: float = STD) -> None:
-        super().__init__()
-        self.means, self.std = means, std
-
-    def image(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        alpha, sigma = SCHEDULE.alpha_sigma(t)
-        mean = self.means[labels][:, None, None, None]
-        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
-        return mean + gain * (x_t - alpha * mean)
-
-    def forward(
-        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
-    ) -> Tensor:
-        alpha, sigma = SCHEDULE.alpha_sigma(t)
-        return (alpha * x_t - self.image(x_t, t, labels)) / sigma
-
-
-class Affine(Normal):
-    """A student whose images are normal: noise times a scale plus an offset per class."""
 
     def __init__(self, scale: float = STD, offsets: Tensor = MEANS) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(scale))
         self.offsets = nn.Parameter(offsets.clone())
 
-    def image(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return self.scale * x_t + self.offsets[labels][:, None, None, None]
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
+        return self.scale * x_t + self.offsets[labels]
 
 
 def model(network: nn.Module) -> Denoiser:
-    return Denoiser(cast("ConditionalUNet", network), SCHEDULE, "v_prediction")
+    return denoiser_with(network, SCHEDULE)
 
 
 def objective(
     critic: nn.Module | None = None, guidance: SamplingSettings = PLAIN, steps: int = 1
 ) -> DistributionMatching:
-    return DistributionMatching(model(Normal()), model(critic or Normal()), guidance, steps)
+    return DistributionMatching(model(normal()), model(critic or normal()), guidance, steps)
 
 
 def noises(seed: int = 0) -> Callable[[], Tensor]:
@@ -78,22 +64,23 @@ DRAWN = torch.arange(COUNT) * 8 + 20
 """Even timesteps: with one step, the images of a whole batch are drawn from noise."""
 
 
-def losses(matching: DistributionMatching, student: nn.Module, step: int = STUDENT_STEP) -> Tensor:
-    return matching(model(student), step, X0, DRAWN, LABELS, noises())
+def losses(
+    matching: DistributionMatching, student: nn.Module, step: int = STUDENT_STEP, t: Tensor = DRAWN
+) -> Tensor:
+    return matching(model(student), step, X0, t, LABELS, noises())
 
 
 def expected(real: nn.Module, critic: nn.Module, scale: float = 1.0) -> Tensor:
     """The student's losses by hand, with guidance at all timesteps."""
     draw = noises()
     z, _ = draw(), draw()
-    images = Affine().image(z, DRAWN, LABELS)
+    images = Affine()(z, DRAWN, LABELS)
     x_t = SCHEDULE.add_noise(images, DRAWN, draw())
     conditional, unconditional = (
-        cast("Normal", real).image(x_t, DRAWN, labels)
-        for labels in (LABELS, torch.full_like(LABELS, 2))
+        real(x_t, DRAWN, labels) for labels in (LABELS, torch.full_like(LABELS, 2))
     )
     teachers = unconditional + scale * (conditional - unconditional)
-    fake = cast("Normal", critic).image(x_t, DRAWN, LABELS)
+    fake = critic(x_t, DRAWN, LABELS)
     error = (images - teachers).abs().mean((1, 2, 3), keepdim=True)
     return ((fake - teachers) / error).square().mean((1, 2, 3)) / 2
 
@@ -107,17 +94,17 @@ def test_a_student_that_draws_as_its_teacher_does_has_nothing_to_learn() -> None
     assert float(student.scale.grad.abs()) < 1e-5
 
 
-@pytest.mark.parametrize("critic", [Normal(MEANS + 0.2), Normal(std=2 * STD)])
+@pytest.mark.parametrize("critic", [normal(MEANS + 0.2), normal(std=2 * STD)])
 def test_the_loss_is_the_distance_between_the_estimates(critic: Normal) -> None:
     torch.testing.assert_close(
-        losses(objective(critic), Affine()), expected(Normal(), critic), rtol=1e-3, atol=1e-7
+        losses(objective(critic), Affine()), expected(normal(), critic), rtol=1e-3, atol=1e-7
     )
 
 
 def test_the_teacher_is_guided_where_the_settings_say_so() -> None:
-    critic = Normal(std=2 * STD)
+    critic = normal(std=2 * STD)
     guided = losses(objective(critic, SamplingSettings(guidance_scale=1.5)), Affine())
-    torch.testing.assert_close(guided, expected(Normal(), critic, 1.5), rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(guided, expected(normal(), critic, 1.5), rtol=1e-3, atol=1e-7)
     plain = losses(objective(critic), Affine())
     some = SamplingSettings(guidance_scale=1.5, guidance_interval=(100, 150))
     mixed = losses(objective(critic, some), Affine())
@@ -126,15 +113,27 @@ def test_the_teacher_is_guided_where_the_settings_say_so() -> None:
     assert not torch.allclose(guided, plain)
 
 
+def test_where_hardly_any_noise_or_nothing_else_is_left_the_nearest_timestep_counts() -> None:
+    """The outer 2 % of 300 timesteps are compared at 6 and at 293."""
+    # A student that does not look at its input, which has the noise of t itself.
+    student, matching = Affine(scale=0.0, offsets=-MEANS), objective(normal(std=2 * STD))
+    first, sixth, seventh, before, end, last = (
+        losses(matching, student, t=torch.full((COUNT,), t)) for t in (0, 6, 7, 292, 293, 299)
+    )
+    for outer, inner, next_one in ((first, sixth, seventh), (last, end, before)):
+        torch.testing.assert_close(outer, inner, rtol=1e-3, atol=1e-9)
+        assert not torch.allclose(next_one, inner, rtol=0.05)
+
+
 def test_students_come_to_draw_as_their_teacher_does() -> None:
     """With a critic that knows the student exactly, and from another mean and spread."""
-    student = Affine(scale=0.4, offsets=torch.tensor([0.3, -0.3, 0.0]))
+    student = Affine(scale=0.4, offsets=torch.tensor([0.3, -0.3, 0.0]).view(3, 1, 1, 1))
     optimizer = torch.optim.Adam(student.parameters(), 0.02)
     draw = noises(1)
     for step in range(400):
         for group in optimizer.param_groups:
             group["lr"] = 0.02 * (1 - step / 400)
-        critic = Normal(student.offsets.detach().clone(), abs(float(student.scale.detach())))
+        critic = normal(student.offsets.detach().clone(), abs(float(student.scale.detach())))
         batch = (X0, DRAWN, LABELS, draw)
         objective(critic)(model(student), STUDENT_STEP, *batch).mean().backward()
         optimizer.step()
@@ -166,11 +165,11 @@ def test_the_critic_learns_in_four_steps_of_five_and_then_the_student(step: int)
 
 
 def test_the_critic_learns_the_students_images() -> None:
-    critic = Normal(std=2 * STD)
+    critic = normal(std=2 * STD)
     got = losses(objective(critic), Affine(), CRITIC_STEP)
     draw = noises()
     z, _ = draw(), draw()
-    images = Affine().image(z, DRAWN, LABELS)
+    images = Affine()(z, DRAWN, LABELS)
     torch.testing.assert_close(got, model(critic).loss(images, DRAWN, LABELS, draw()))
 
 
@@ -209,7 +208,7 @@ def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
     real = SCHEDULE.add_noise(X0, t, noise)
     torch.testing.assert_close(x[kind == steps], real[kind == steps])
     for number in range(1, steps):
-        z = SCHEDULE.add_noise(Affine().image(z, t, LABELS).clamp(-1, 1), plan[number], draw())
+        z = SCHEDULE.add_noise(Affine()(z, t, LABELS).clamp(-1, 1), plan[number], draw())
         torch.testing.assert_close(x[kind == number], z[kind == number], rtol=1e-4, atol=1e-5)
 
 
@@ -224,7 +223,7 @@ def test_diffusion_has_the_loss_of_the_denoiser() -> None:
 def test_images_out_of_range_are_led_back_even_if_teacher_and_critic_agree() -> None:
     student = Affine(scale=3.0)
     got = losses(objective(), student)
-    images = student.image(noises()(), DRAWN, LABELS).detach()
+    images = student(noises()(), DRAWN, LABELS).detach()
     excess = images - images.clamp(-1, 1)
     assert float(excess.abs().mean()) > 0.5
     torch.testing.assert_close(got.detach(), excess.square().mean((1, 2, 3)) / 2)

@@ -2,20 +2,24 @@
 
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.data.sources import DataSet, load_data
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.checkpoint import read_description
-from diffcli.training.config import RunConfig
+from diffcli.files.checkpoint import read_description, save_model
+from diffcli.training.config import Origin, RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.recipe import RECIPES
 from diffcli.training.run import Run
@@ -23,6 +27,7 @@ from diffcli.training.run_folder import (
     METRICS_FILE,
     STATE_FILE,
     Metrics,
+    Position,
     RunFolder,
     find_run,
 )
@@ -139,6 +144,34 @@ def test_a_last_step_that_ends_an_epoch_is_saved_once(
     assert grids[0] == grids[1]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(29, [1, 3, 4, 6, 7]), (31, [1, 2, 3, 4, 5, 6, 7])]
+)
+def test_the_state_is_saved_every_half_minute(
+    seconds: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with the model, which is saved at the end of the epoch in step 4 and of the run."""
+    now = 0
+    saved: list[int] = []
+    original = RunFolder.save_state
+    # The clock of this module alone: others wait for locks by theirs.
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=time.perf_counter)
+    monkeypatch.setattr("diffcli.training.run.time", clock)
+
+    def after_a_step() -> bool:
+        nonlocal now
+        now += seconds
+        return False
+
+    def save_state(folder: RunFolder, tensors: Mapping[str, Tensor], position: Position) -> None:
+        saved.append(position.steps_done)
+        original(folder, tensors, position)
+
+    monkeypatch.setattr(RunFolder, "save_state", save_state)
+    list(create(tmp_path / "run", tiny_config(batch_size=13, max_steps=7)).train(after_a_step))
+    assert saved == expected
+
+
 def test_status_is_known_from_the_first_step(tmp_path: Path) -> None:
     first, *_, last = create(tmp_path / "run", tiny_config()).train(lambda: False)
     assert first.loss is not None
@@ -180,6 +213,42 @@ def test_a_run_that_is_killed_while_its_last_model_is_saved_is_finished_by_resum
         read_description(path / "model.safetensors") for path in (folder, uninterrupted)
     )
     assert {**found.training, "seconds": 0} == {**expected.training, "seconds": 0}
+
+
+def test_a_resumed_run_knows_its_last_loss_and_copies(config: RunConfig, tmp_path: Path) -> None:
+    run = create(tmp_path / "run", config)
+    list(run.train(stop_after(52)))
+    stopped = run.summary()
+    assert stopped["loss"] is not None
+    resumed = reopen(tmp_path / "run")
+    assert resumed.summary() == stopped
+    list(resumed.train(stop_after(0)))  # before anything is recorded
+    assert read_description(tmp_path / "run" / "model.safetensors").training["loss"]
+    list(resumed.train(lambda: False))
+    done = resumed.summary()
+    assert done["copies"] is not None
+    assert reopen(tmp_path / "run").summary() == done
+
+
+def test_a_run_that_another_process_has_gone_on_with_is_not_overwritten(tmp_path: Path) -> None:
+    list(create(tmp_path / "run", tiny_config()).train(stop_after(3)))
+    late, early = reopen(tmp_path / "run"), reopen(tmp_path / "run")
+    list(early.train(stop_after(4)))
+    before = results(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"has gone on with .*run; resume it again"):
+        list(late.train(lambda: False))
+    assert results(tmp_path / "run") == before
+    list(reopen(tmp_path / "run").train(stop_after(1)))
+    assert results(tmp_path / "run") != before
+
+
+def test_a_model_that_changes_while_a_run_is_prepared_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "model.safetensors"
+    save_model(source, tiny.description(), tiny.network().state_dict())
+    config = replace(tiny_config(), origin=Origin("other", "0" * 64))
+    with pytest.raises(UsageError, match="has changed since it was read"):
+        RunFolder(tmp_path / "run").create(config, force=False, source=source)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_samples_are_compared_with_held_out_images_of_all_classes(tmp_path: Path) -> None:
@@ -229,6 +298,9 @@ def test_the_last_run_is_the_one_that_was_trained_last(
     for age, name in ((30, "a"), (10, "b"), (20, "c")):
         list(create(Path("runs") / name, tiny_config(max_steps=1)).train(lambda: False))
         os.utime(Path("runs") / name / STATE_FILE, (1e9 - age, 1e9 - age))
+    # What is left of a process that was killed while it made a run.
+    shutil.copytree("runs/b", "runs/.new-run-1")
+    os.utime(Path("runs/.new-run-1") / STATE_FILE)
     # Looking at a run, or copying into its folder, is not training.
     Path("runs/a/notes.txt").touch()
     Path("runs/c/config.json").touch()

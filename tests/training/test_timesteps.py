@@ -13,6 +13,12 @@ def test_without_a_bell_all_timesteps_are_alike() -> None:
     assert torch.allclose(probabilities, torch.full((201,), 1 / 201, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("height", "width"), [(-0.1, 1.0), (1.0, 0.0), (1.0, math.nan)])
+def test_what_is_no_density_is_refused(height: float, width: float) -> None:
+    with pytest.raises(ValueError, match="height of at least 0 and a width above 0"):
+        TimestepDensity(height, 0.0, width)
+
+
 def test_the_bell_curve_has_its_height_centre_and_width() -> None:
     probabilities = TimestepDensity(height=3, centre=-2, width=1.5).probabilities(LOG_SNR)
     assert probabilities.sum().item() == pytest.approx(1)

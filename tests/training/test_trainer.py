@@ -1,5 +1,6 @@
 import math
 import shutil
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,20 @@ from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.optimizers import Muon
+from diffcli.training.order import batch_index, derived_seed
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
 from diffcli.training.timesteps import TimestepDensity
-from diffcli.training.trainer import Trainer, batch_index, derived_seed
+from diffcli.training.trainer import Trainer
 from tests import tiny
 from tests.training.runs import create, distilling_config
 
 DARK, BRIGHT = 40, 200
+
+# What torch compiles for the CPU is C++ that includes Python's headers.
+compiling = pytest.mark.skipif(
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="there is no compiler here, or nothing to compile with",
+)
 
 
 def flat_pictures(count: int = 64) -> LabelledImages:
@@ -60,7 +68,7 @@ def test_muon_uses_bfloat16_if_the_device_is_fast_at_it(
 
 
 @pytest.mark.process
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
+@compiling
 def test_a_compiled_network_learns_the_same() -> None:
     plain, compiled, another = make_trainer(), make_trainer(), make_trainer()
     before = counters["stats"]["unique_graphs"]
@@ -76,7 +84,7 @@ def test_a_compiled_network_learns_the_same() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
+@compiling
 def test_compiling_leaves_no_gradients(tmp_path: Path) -> None:
     trainer = create(tmp_path / "run", distilling_config()).trainer
     trainer.compile()
@@ -163,6 +171,21 @@ def test_steps_and_images_are_counted() -> None:
     for _ in range(3):
         trainer.step(0.0)
     assert (trainer.steps_done, trainer.images_seen) == (3, 21)
+
+
+@pytest.mark.parametrize(
+    ("name", "peaks"), [("fast", [3e-3 * 1.25, 3e-3]), ("ddpm", [1e-3])], ids=["muon", "adam"]
+)
+def test_learning_rates_rise_for_fifty_steps_and_fall_with_the_progress(
+    name: RecipeName, peaks: list[float]
+) -> None:
+    trainer = make_trainer(RECIPES[name])
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    for done, progress in ((0, 0.0), (19, 0.25), (48, 0.0), (49, 0.0), (50, 0.5), (300, 0.875)):
+        trainer.steps_done = done
+        trainer.step(progress)
+        share = min(1, (done + 1) / 50) * (1 - progress)
+        assert [group["lr"] for group in groups] == pytest.approx([peak * share for peak in peaks])
 
 
 def test_at_the_end_of_the_run_the_learning_rate_is_zero() -> None:

@@ -1,0 +1,106 @@
+"""What a picture says of itself to other programs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from diffcli.core.parameters import SamplingSettings
+from diffcli.sampling.provenance import ModelIdentity, Provenance
+from diffcli.sampling.request import Interpolation, SampleRequest
+from tests import tiny
+
+MODEL = ModelIdentity("digits.safetensors", "0123456789abcdef", "none", "v_prediction", tiny.COSINE)
+ONE = SampleRequest((1,), 1, 7, SamplingSettings("dpmpp", 4))
+OTHER_SAMPLERS = {"variance": "beta", "eta": 0.5}
+"""Settings that ``dpmpp`` does not have."""
+
+
+def parameters(
+    title: str, more: str = "", scale: str = "1", steps: int = 4, label: str = "one"
+) -> str:
+    return (
+        f"label {label}\nSteps: {steps}, Sampler: {title}, CFG scale: {scale}, Seed: 7, "
+        f"Model hash: 0123456789, Model: digits, Version: diffcli 1.2.3{more}"
+    )
+
+
+PLAIN = parameters("DPM++ 2M")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, PLAIN),
+        (OTHER_SAMPLERS, PLAIN),
+        ({"steps": 12, "guidance_scale": 1.5}, parameters("DPM++ 2M", "", "1.5", 12)),
+        (
+            {"guidance_scale": 2.0, "guidance_interval": (3, 15)},
+            parameters("DPM++ 2M", ", CFG interval: 3-15", "2"),
+        ),
+        ({"spacing": 1.5}, parameters("DPM++ 2M", ", Spacing: 1.5")),
+        ({"sampler": "ddim"}, parameters("DDIM")),
+        ({"sampler": "ddpm", "variance": "beta"}, parameters("DDPM", ", Variance: beta")),
+        ({"sampler": "ddpm"}, parameters("DDPM", ", Variance: beta-tilde")),
+        ({"sampler": "dpmpp-sde"}, parameters("DPM++ 2M SDE")),
+        ({"sampler": "dpmpp-sde", "eta": 0.0}, parameters("DPM++ 2M SDE", ", Eta: 0")),
+        ({"sampler": "consistency"}, parameters("LCM")),
+    ],
+)
+def test_settings_are_told_where_the_sampler_has_them(
+    settings: dict[str, Any], expected: str
+) -> None:
+    request = replace(ONE, settings=replace(ONE.settings, **settings))
+    told = Provenance(MODEL, ("one",), request, "picture", diffcli="1.2.3")
+    assert told.parameters() == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "request_fields", "expected"),
+    [
+        (("one",), {"strength": 0.25}, parameters("DPM++ 2M", ", Denoising strength: 0.25")),
+        (
+            ("one",),
+            {"strength": 1.0, "masked": True},
+            parameters("DPM++ 2M", ", Denoising strength: 1"),
+        ),
+        (
+            ("one", "two\nlines"),
+            {"labels": (1, 2), "per_label": 3},
+            parameters("DPM++ 2M", ", Per label: 3", label="one, two lines"),
+        ),
+        (
+            ("one", "two"),
+            {"labels": (1, 2), "weights": (0.5, -1.0)},
+            parameters("DPM++ 2M", label="one:0.5, two:-1"),
+        ),
+        (
+            ("one", "two"),
+            {"labels": (1, 2), "per_label": 5, "interpolation": Interpolation(9)},
+            parameters(
+                "DPM++ 2M", ", Per label: 5, Interpolation: 0-1 to seed 9", label="one, two"
+            ),
+        ),
+        (
+            ("one", "two"),
+            {"labels": (1, 2), "interpolation": Interpolation(9, 0.25, 0.5)},
+            parameters("DPM++ 2M", ", Interpolation: 0.25-0.5 to seed 9", label="one, two"),
+        ),
+    ],
+)
+def test_so_is_what_else_was_asked_for(
+    names: tuple[str, ...], request_fields: dict[str, Any], expected: str
+) -> None:
+    told = Provenance(MODEL, names, replace(ONE, **request_fields), "grid", diffcli="1.2.3")
+    assert told.parameters() == expected
+
+
+def test_all_of_it_is_in_one_order() -> None:
+    settings = SamplingSettings("ddpm", 4, 2.0, (3, 15), spacing=1.5)
+    request = replace(ONE, settings=settings, strength=0.5, per_label=2)
+    told = Provenance(MODEL, ("one",), request, "grid", diffcli="1.2.3")
+    more = (
+        ", CFG interval: 3-15, Spacing: 1.5, Variance: beta-tilde, Denoising strength: 0.5, "
+        "Per label: 2"
+    )
+    assert told.parameters() == parameters("DDPM", more, "2")
