@@ -103,7 +103,8 @@ def carry_out(job: Job, manner: Manner) -> None:
         if not job.resume:
             config = _fitted(config, dataset.train, where, distributed, job.sources)
         config = resolved(config, dataset.train)
-        if not quiet or (manner.dry_run and distributed.is_leader):
+        complete = job.resume and _is_complete(job, config, len(dataset.train), quiet)
+        if (manner.dry_run and distributed.is_leader) or not (quiet or complete):
             source = job.source or folder.source(config)
             as_json = manner.dry_run and manner.as_json
             _foresee(config, dataset.train, where, distributed.size, job.sources, source, as_json)
@@ -112,7 +113,6 @@ def carry_out(job: Job, manner: Manner) -> None:
         with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
             if job.resume:
                 run = Run.open(folder, config, dataset, where, distributed)
-                _check_end(run, job.limited, quiet)
             else:
                 run = Run.create(
                     folder.path, config, dataset, where, distributed, job.force, job.source
@@ -320,18 +320,18 @@ def _compile(trainer: "Trainer", config: RunConfig, quiet: bool) -> None:
             say(f"the network cannot be compiled and runs without it: {reason}")
 
 
-def _check_end(run: "Run", limited: bool, quiet: bool) -> None:
-    """Say so if a resumed run is complete.
+def _is_complete(job: Job, config: RunConfig, images: int, quiet: bool) -> bool:
+    """Whether a run that is to be resumed is complete, and say so.
 
     Raises:
         UsageError: if limits were given that the run has already reached.
     """
-    if not run.is_complete:
-        return
-    had = (
-        f"{run.folder.path} has had {run.trainer.steps_done:,} steps in {run.seconds:.0f} s already"
-    )
-    if limited:
+    saved = job.folder.position()
+    if saved is None or not job.folder.is_complete(config.budget(images)):
+        return False
+    had = f"{job.folder.path} has had {saved.steps_done:,} steps in {saved.seconds:.0f} s already"
+    if job.limited:
         raise UsageError(f"{had}; to go on, give a later limit")
     if not quiet:
         say(f"{had} and is complete; to go on, give a later limit")
+    return True

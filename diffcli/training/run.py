@@ -180,7 +180,7 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether the budget is used, and the model of its end is saved."""
-        return self.progress >= 1 and self.folder.summary_of(self.trainer.steps_done) is not None
+        return self.folder.is_complete(self._budget)
 
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         """Train to the end of the budget, yielding twice a second where the run is.

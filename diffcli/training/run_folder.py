@@ -27,7 +27,7 @@ from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
 from diffcli.files.pictures import save_png
 from diffcli.files.weights import read_weights, save_weights
 from diffcli.files.writing import TEMPORARY_PATTERN, write_atomically
-from diffcli.training.config import RunConfig
+from diffcli.training.config import Budget, RunConfig
 
 CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
@@ -233,6 +233,17 @@ class RunFolder:
             return decode(Position, read_metadata(path, _STATE))
         except ValueError as error:
             raise DiffcliError(f"the run cannot go on from {path}: {error}", "name") from error
+
+    def is_complete(self, budget: Budget) -> bool:
+        """Whether the budget is used, and the model of its end is saved.
+
+        Raises:
+            DiffcliError: if the state is damaged, or missing beside a model.
+        """
+        saved = self.position()
+        if saved is None or budget.progress(saved.steps_done, saved.seconds) < 1:
+            return False
+        return self.summary_of(saved.steps_done) is not None
 
     def load_state(
         self, expected: Callable[[Position], Mapping[str, Tensor]]

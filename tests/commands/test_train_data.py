@@ -42,7 +42,7 @@ def test_files_that_are_there_are_not_downloaded(
     assert missing.is_one_line_error(1, "kmnist", str(tmp_path / "cache"))
     found = diffcli(*options, "--data-dir", kmnist)
     assert (found.code, found.out) == (0, ""), found.err
-    assert re.search(r"^data +kmnist +flag$", found.err, re.MULTILINE)
+    assert re.search(r"^data +kmnist +flag +$", found.err, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("offline", "elsewhere")
