@@ -8,11 +8,10 @@ from diffcli.core.parameters import UNetConfig
 from diffcli.errors import UsageError
 from diffcli.threads import THREADS
 
-# What passes between two convolutions of the default network, which 64 digits fill on a CPU: large
-# enough for these to be fast, and small enough to stay in the cache
-# (tests/benchmarks/sampling_speed.py).
-_DIGIT = 14 * 14 * 64
-_VALUES_PER_BATCH = {"cpu": 64 * _DIGIT, "cuda": 4096 * _DIGIT, "mps": 512 * _DIGIT}
+# Digits of the default network: enough for convolutions to be fast; on a CPU, few enough for what
+# passes between two of them to stay in the cache (tests/benchmarks/sampling_speed.py).
+_DIGITS_PER_BATCH = {"cpu": 64, "cuda": 4096, "mps": 512}
+_PIXELS_OF_DIGIT, _VALUES_OF_DIGIT = 28 * 28, 14 * 14 * 64
 
 
 def open_device(name: str) -> torch.device:
@@ -71,7 +70,12 @@ def has_native_bfloat16(device: torch.device) -> bool:
 
 
 def images_per_batch(device: torch.device, network: UNetConfig) -> int:
-    """How many images to draw at once with such a network."""
-    positions = network.image_height * network.image_width // network.patch_size**2
-    values = _VALUES_PER_BATCH.get(device.type, _VALUES_PER_BATCH["cpu"])
-    return max(1, values // (positions * network.channels[0]))
+    """How many images to draw at once with such a network.
+
+    Wide networks, and those with patches of single pixels, pass on more per image.  Narrow ones
+    pass on less, and are no faster with larger batches.
+    """
+    pixels = network.image_height * network.image_width
+    values = pixels // network.patch_size**2 * network.channels[0]
+    digits = _DIGITS_PER_BATCH.get(device.type, _DIGITS_PER_BATCH["cpu"])
+    return max(1, int(digits / max(pixels / _PIXELS_OF_DIGIT, values / _VALUES_OF_DIGIT)))

@@ -110,7 +110,8 @@ def test_batches_are_larger_for_networks_of_fewer_values_per_image() -> None:
     cpu, digits = torch.device("cpu"), UNetConfig()
     assert images_per_batch(cpu, digits) == 64
     assert images_per_batch(cpu, replace(digits, image_height=56, image_width=56)) == 16
-    assert images_per_batch(cpu, replace(digits, channels=(32, 64))) == 128
+    assert images_per_batch(cpu, replace(digits, channels=(128, 256))) == 32
+    assert images_per_batch(cpu, replace(digits, channels=(32, 64))) == 64
     assert images_per_batch(cpu, replace(digits, patch_size=1)) == 16
     assert images_per_batch(cpu, replace(digits, image_height=4096, image_width=4096)) == 1
     assert images_per_batch(torch.device("cuda"), digits) == 4096

@@ -218,7 +218,7 @@ class TestFit:
     ) -> None:
         calls: list[str] = []
         monkeypatch.setattr(Threads, "observe", lambda _self: calls.append("observe"))
-        assert diffcli("info", "no-such-file").code == 1
+        assert diffcli("info", "no-such-file").code == 2
         assert calls == ["observe"]
 
     def test_a_network_is_compiled_for_a_number_that_stays(
