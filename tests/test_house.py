@@ -11,7 +11,7 @@ import pytest
 
 # From the ground up: a room knows those before it.
 ROOMS = (
-    "errors", "threads", "device", "core", "files", "data", "charts", "sampling", "evaluation",
+    "errors", "threads", "core", "device", "files", "data", "charts", "sampling", "evaluation",
     "figures", "page", "training", "commands", "__main__",
 )  # fmt: skip
 

@@ -86,7 +86,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("teacher", "--guidance", "-1"): ("guidance",),
         ("teacher", "--name", "teacher"): ("teacher exists", "--force"),
         ("teacher", "--data", str(others)): ("classes", "cat", "--data"),
-        ("teacher", "--data", str(coloured)): ("grey", "RGB", "--data"),
+        ("teacher", "--data", str(coloured)): ("draws grey pictures", "data set are RGB", "--data"),
         ("teacher", "--data", "nothing-here"): ("nothing-here",),
         ("teacher", "--epochs", "0"): ("--epochs",),
     }.items():

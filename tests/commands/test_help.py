@@ -102,6 +102,7 @@ def test_without_a_command_the_help_is_printed_and_nothing_else(diffcli: Command
     ("shell", "offered"),
     # What stands for a command that is offered; with zsh and fish, its help comes after it.
     [("bash", r"^(\S+)$"), ("zsh", r'"([a-z-]+)":"'), ("fish", r"^(\S+)\t")],
+    ids=["bash", "zsh", "fish"],
 )
 @pytest.mark.parametrize("typed", ["", "t", "tr", "x"])
 def test_the_shell_can_complete_commands(shell: str, offered: str, typed: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcli.errors import UsageError
 from diffcli.files.pictures import to_pillow
 from diffcli.sampling.model import Model, load
 from diffcli.sampling.provenance import read_provenance
@@ -77,3 +78,13 @@ def test_a_picture_is_changed_by_six_tenths_and_its_part_wholly(draw: Draw, mode
         options = ["--mask", mask] if mask else []
         draw("-l", "0", "-n", "1", "--init", A, *options, "-o", name)
         assert read_provenance(Path(name)).request.strength == strength
+
+
+@pytest.mark.usefixtures("files", "draw")
+def test_the_noise_of_pictures_is_drawn_from_with_ddim_alone(model: Path) -> None:
+    python = load(model)
+    one, two = python.invert([A], [0]), python.invert([A, B], [0, 2])
+    with pytest.raises(UsageError, match="with the sampler ddim"):
+        python.sample(0, 1, 5, sampler="dpmpp", init=one)
+    with pytest.raises(UsageError, match="with the sampler ddim"):
+        python.interpolate([0, 2], 3, (5, 9), sampler="dpmpp", init=two)
