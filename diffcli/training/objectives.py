@@ -66,7 +66,9 @@ class DistributionMatching(Objective):
     critic (2024 b, section 4.2).
 
     The student is trained on the noisy images that it meets when it draws (2024 b, section 4.5),
-    and on noisy real ones of all noise levels, so that it can go on from a picture, too.
+    and on noisy real ones of all noise levels, so that it can go on from a picture, too.  What it
+    makes of these is compared at the same level: at another one, as in 2024 b, two steps drew
+    worse and one drew better (tests/benchmarks/README.md).
 
     Args:
         teacher: the model that student and critic start as; it is not trained.
