@@ -133,7 +133,7 @@ def clock(seconds: float) -> str:
 def list_unreadable(unreadable: "Sequence[Unreadable]") -> None:
     """List the files that a data set lacks."""
     if unreadable:
-        say(f"{len(unreadable)} files are skipped, because they cannot be read:")
+        say(f"files that cannot be read and are skipped: {len(unreadable)}")
     for item in unreadable[:_MAX_LISTED]:
         say(f"  {item.why}")
     if len(unreadable) > _MAX_LISTED:

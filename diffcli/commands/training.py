@@ -201,7 +201,7 @@ def _load(
         list_unreadable(dataset.unreadable)
         if dataset.resized and config.image_size is None:
             height, width = dataset.train.images.shape[2:]
-            say(f"{dataset.resized:,} pictures have another size; resized to {width}x{height}")
+            say(f"pictures of another size, resized to {width}x{height}: {dataset.resized:,}")
     return dataset
 
 

@@ -19,6 +19,30 @@ from diffcli.files.checkpoint import load_model
 MODEL = Path("runs/a/model.safetensors")
 
 
+def born(options: list[str]) -> int:
+    """The number of a process that trains."""
+    child = os.fork()
+    if child == 0:
+        app(["train", "-q", *options])
+    return child
+
+
+def kill(child: int, life: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
+
+
+def seconds_to_a_model(options: list[str]) -> float:
+    """How long it takes on this machine, with all else that it does now, to train and save one."""
+    start = time.monotonic()
+    child = born(["--name", "usual", *options])
+    while not Path("runs/usual/model.safetensors").exists():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(0.01)
+    kill(child, -1)
+    return time.monotonic() - start
+
+
 def main(pictures: str) -> None:
     """Fork, train, kill: forking spares each life the loading of everything."""
     for name in ("data.sources", "training.plan", "training.run"):
@@ -26,22 +50,19 @@ def main(pictures: str) -> None:
 
     torch.set_num_threads(1)
     random.seed(0)
-    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "4", "-q"]
-    last_step = -1
+    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "4"]
+    usual = seconds_to_a_model(options)
+    steps = [0]
     for life in range(50):
-        child = os.fork()
-        if child == 0:
-            again = ["--resume", "a"] if Path("runs/a").exists() else ["--name", "a"]
-            app(["train", *again, *(options if again[0] == "--name" else ["-q"])])
-        # The first step comes after about a second and a half, an epoch a quarter of one later.
-        time.sleep(random.uniform(0.05, 3.0))
-        os.kill(child, signal.SIGKILL)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, life
+        started = Path("runs/a").exists()
+        child = born(["--resume", "a"] if started else ["--name", "a", *options])
+        # Some die before there is a model, and some while another one is written.
+        time.sleep(random.uniform(0.02, 2) * usual)
+        kill(child, life)
         if MODEL.exists():
-            description, _ = load_model(MODEL)
-            assert description.training["steps"] >= last_step
-            last_step = description.training["steps"]
-    assert last_step > 0
+            steps.append(load_model(MODEL)[0].training["steps"])
+    assert steps == sorted(steps)
+    assert steps[-1] > 0
     print("50 kills survived")
 
 

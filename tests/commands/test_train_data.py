@@ -96,8 +96,8 @@ def test_pictures_that_are_torn_or_of_another_size_are_told_of(
     diffcli: Command, uneven: Path
 ) -> None:
     options = ("train", "--data", uneven, "--width", "16", "--max-steps", "1", "--dry-run")
-    skipped = "1 files are skipped, because they cannot be read:"
-    odd = "1 pictures have another size; resized to 8x12"
+    skipped = "files that cannot be read and are skipped: 1"
+    odd = "pictures of another size, resized to 8x12: 1"
     lines = diffcli(*options).err.splitlines()
     assert lines.count(odd) == 1
     (reason,) = (b for a, b in pairwise(lines) if a == skipped)
@@ -125,7 +125,7 @@ def test_only_the_first_files_that_cannot_be_read_are_listed(
         (folder / f"torn{number}.png").write_bytes(b"no picture")
     options = ("--width", "16", "--max-steps", "1", "--dry-run")
     lines = diffcli("train", "--data", folder, *options).err.splitlines()
-    start = lines.index("6 files are skipped, because they cannot be read:")
+    start = lines.index("files that cannot be read and are skipped: 6")
     told = lines[start + 1 : start + 7]
     assert [str(folder / f"torn{number}.png") in told[number] for number in range(5)] == [True] * 5
     assert told[5] == "  ..."
