@@ -62,9 +62,10 @@ def inspect_embedding(
             shown=False,
         ),
     ] = None,
-    output: Annotated[Path, option("PNG to write.", OUTPUT_PANEL, "--output", "-o")] = Path(
-        "embedding.png"
-    ),
+    output: Annotated[
+        Path | None,
+        option("PNG to write.", OUTPUT_PANEL, "--output", "-o", shown="embedding.png"),
+    ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -82,6 +83,10 @@ def inspect_embedding(
 
     if as_json and as_csv:
         raise UsageError("--json and --csv both write to stdout; choose one")
+    if (as_json or as_csv) and output:
+        raise UsageError("--json and --csv draw no figure; leave --output out")
+    target = output or Path("embedding.png")
+    check_output(target)
     learned = None
     if model:
         if any(value is not None for value in (dim, timesteps, max_period)):
@@ -104,8 +109,7 @@ def inspect_embedding(
     elif as_csv:
         _write_csv(embedding, chosen, learned)
     else:
-        check_output(output)
-        _draw(output_path(output, force), embedding, chosen, learned, quiet)
+        _draw(output_path(target, force), embedding, chosen, learned, quiet)
 
 
 def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:

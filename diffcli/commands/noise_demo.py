@@ -102,6 +102,8 @@ def noise_demo(
     The default is the classic process: linear betas from 0.0001 to 0.02, T = 300. With --json,
     numbers are printed and no figure is drawn.
     """
+    if as_json and output:
+        raise UsageError("--json prints numbers and draws no figure; leave --output out")
     target = output or Path("noise.png" if frames is None else "noise.gif")
     check_output(target, (".png", ".gif"))
     animated = target.suffix.lower() == ".gif"
@@ -138,7 +140,8 @@ def noise_demo(
             for name, process in schedules.items()
         ]
         if as_json:
-            print(json.dumps([_numbers(process) for process in processes], allow_nan=False))
+            numbers = {"schedules": [_numbers(process) for process in processes]}
+            print(json.dumps(numbers, allow_nan=False))
             return
         target = output_path(target, force)
         save_png(target, noise_figure(image.name, noising, processes))
@@ -218,7 +221,7 @@ def _write_gif(
 def _numbers(process: "ForwardProcess") -> dict[str, object]:
     """All numbers of the figure, for JSON."""
     return {
-        "schedule": process.name,
+        "name": process.name,
         "prior_kl": process.prior_kl,
         "timesteps": [
             {

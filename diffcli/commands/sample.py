@@ -230,6 +230,8 @@ def sample(
     names = tuple(drawer.class_names[number] for number in request.labels)
     provenance = Provenance(identity, names, request, layout, arranged.sheet)
     if not quiet:
+        if before and before.sheet and not arranged.sheet:
+            say(f"{picture} is a sheet of {before.sheet.varied}; its rows are left out")
         say(f"model: {path}")
         last = request.interpolation and request.interpolation.last_seed
         say(f"seed: {request.seed}" + (f",{last}" if last not in (None, request.seed) else ""))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffcli.commands.console import ProgressDisplay, say
+from diffcli.commands.console import ProgressDisplay, list_unreadable, say
 from diffcli.commands.options import (
     OUTPUT_PANEL,
     DeviceOption,
@@ -84,6 +84,8 @@ def score(
             f"{len(read.names):,} pictures are too many for one figure, which takes up to "
             f"{_MOST_BLOCKS}; leave --output out, or name fewer pictures"
         )
+    if not quiet:
+        list_unreadable(read.unreadable)
     if read.converted and not quiet:
         say(
             f"{read.converted:,} of {len(read.names):,} pictures had another size or other "

@@ -166,6 +166,9 @@ def _tuned(
     if not quiet:
         ended = "interrupted: " if interruption() else ""
         say(f"{ended}{found.trials} settings tried; of {found.pictures:,} new pictures:")
+        if found.before.settings != start:  # cut to the number of evaluations
+            cost = count_evaluations(start, num_timesteps)
+            say(f"  until now       {sampling_text(start)}: {cost} evaluations, not compared")
         for when, judged in (("before", found.before), ("after", found.after)):
             say(f"  {when:6}  {judged.distance:.4f}  {sampling_text(judged.settings)}")
     return found

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.data.folder import list_pictures
+from diffcli.data.folder import Unreadable, list_pictures
+from diffcli.errors import DiffcliError
 from diffcli.files.arrays import load_npz
 from diffcli.files.pictures import fitted, from_pillow, to_pillow
 from diffcli.files.reading import open_picture
@@ -28,6 +29,8 @@ class Pictures(NamedTuple):
     """Class numbers of the model, or ``UNKNOWN``."""
     converted: int
     """How many had another size or other colours."""
+    unreadable: list[Unreadable]
+    """Files in folders that were skipped."""
 
 
 def read_pictures(
@@ -42,10 +45,10 @@ def read_pictures(
         class_names: of the model.
 
     Raises:
-        DiffcliError: if one cannot be read.
+        DiffcliError: if one that is named cannot be read, or none of a folder.
     """
     channels, height, width = shape
-
+    unreadable: list[Unreadable] = []
     converted = 0
 
     def fit(picture: Image.Image) -> Tensor:
@@ -60,9 +63,14 @@ def read_pictures(
         if path.is_dir():
             classes, files = list_pictures(path)
             numbers = [class_names.index(c) if c in class_names else UNKNOWN for c in classes]
-            names += [str(file) for file, _ in files]
-            pixels += [fit(open_picture(file)) for file, _ in files]
-            labels += [numbers[label] for _, label in files]
+            for file, label in files:
+                try:
+                    pixels.append(fit(open_picture(file)))
+                except DiffcliError as error:
+                    unreadable.append(Unreadable(file, str(error)))
+                    continue
+                names.append(str(file))
+                labels.append(numbers[label])
         elif path.suffix.lower() == ".npz":
             arrays = load_npz(path)
             names += [f"{path}[{index}]" for index in range(len(arrays.images))]
@@ -73,4 +81,6 @@ def read_pictures(
             names.append(str(path))
             pixels.append(fit(open_picture(path)))
             labels.append(UNKNOWN)
-    return Pictures(names, torch.stack(pixels), labels, converted)
+    if not pixels:
+        raise DiffcliError(f"no picture can be read; the first one: {unreadable[0].why}")
+    return Pictures(names, torch.stack(pixels), labels, converted, unreadable)

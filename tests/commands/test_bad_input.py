@@ -105,6 +105,7 @@ WRONG_USAGE = [
     ("noise-demo good.png --schedule quadratic", ["quadratic", "cosine"]),
     ("noise-demo good.png --timesteps 0", ["0"]),
     ("noise-demo good.png -o noise.xyz", ["noise.xyz"]),
+    ("noise-demo good.png -o noise.png --json", ["draws no figure", "--output"]),
     ("noise-demo good.png --model nowhere", ["nowhere"]),
     ("inspect-embedding --dim 3", ["3", "even"]),
     ("inspect-embedding --dim 0", ["0"]),

@@ -198,6 +198,8 @@ def test_labels_with_the_same_embedding_do_the_same(diffcli: Command, tmp_path: 
         (["--max-period", "nan"], ["max_period"]),
         (["--t", "300"], ["0 .. 299"]),
         (["--json", "--csv"], ["--json", "--csv"]),
+        (["--json", "-o", "a.png"], ["draw no figure", "--output"]),
+        (["--csv", "-o", "a.png"], ["draw no figure", "--output"]),
         (["--model", "none"], ["none"]),
         (["--model", "tiny.safetensors", "--dim", "8"], ["--dim", "--model"]),
     ],

@@ -241,7 +241,7 @@ def test_a_schedule_that_leaves_nothing(diffcli: Command, tmp_path: Path) -> Non
     save_model(Path("noisy.safetensors"), tiny.description(schedule), tiny.network().state_dict())
     demo = ("noise-demo", "digit.png", "--model", "noisy.safetensors", "--t", "0,1500,2999")
     assert diffcli(*demo, "--denoise").code == 0
-    steps = json.loads(diffcli(*demo, "--json").out)[0]["timesteps"]
+    steps = json.loads(diffcli(*demo, "--json").out)["schedules"][0]["timesteps"]
     assert 0 < steps[2]["alphas_cumprod"] < steps[1]["alphas_cumprod"] < 1e-299
     assert -700 < steps[2]["log_snr"] < steps[1]["log_snr"] < -650
     assert diffcli("noise-demo", "digit.png", "--timesteps", "100000").code == 0

@@ -77,6 +77,8 @@ def test_other_layouts_than_a_sheet_of_guidance_have_the_guidance_of_the_model(
 ) -> None:
     drawn = ("-l", "1", "-n", "1", "--seed", "3")
     draw_guided(*drawn, "--sheet", "guidance=0,2", "-o", "sheet.png")
+    _, said = draw_guided("--from", "sheet.png", "-o", "row.gif")
+    assert "sheet.png is a sheet of guidance; its rows are left out" in said
     for layout in (["--strip"], ["--sheet", "steps=2,4"]):
         draw_guided("--from", "sheet.png", *layout, "-o", "left.png", "--force")
         draw_guided(*drawn, *layout, "-o", "same.png", "--force")

@@ -137,6 +137,23 @@ def test_folders_have_labels_and_pictures_are_fitted(score: Score) -> None:
     assert document["pictures"][1]["bits_per_dimension"] == pytest.approx(bits, rel=1e-5)
 
 
+def test_files_of_a_folder_that_cannot_be_read_are_skipped(
+    score: Score, diffcli: Command, model: Path
+) -> None:
+    picture("set/zero/x.png")
+    alone = score("set")
+    Path("set/zero/torn.png").write_bytes(b"\x89PNG and then nothing")
+    assert score("set") == alone
+    said = diffcli("score", "--model", model, "set").err
+    assert "files that cannot be read and are skipped: 1" in said
+    assert str(Path("set/zero/torn.png")) in said
+    assert "torn.png" not in diffcli("score", "--model", model, "set", "--quiet").err
+    named = diffcli("score", "--model", model, "set/zero/torn.png")
+    assert named.is_one_line_error(1, "torn.png", "use another one")
+    Path("set/zero/x.png").unlink()
+    assert diffcli("score", "--model", model, "set").is_one_line_error(1, "no picture", "torn.png")
+
+
 @pytest.mark.parametrize(
     ("mode", "size", "said"),
     [("L", (8, 8), False), ("L", (9, 8), True), ("RGB", (8, 8), True)],

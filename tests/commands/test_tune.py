@@ -79,6 +79,7 @@ def test_a_model_keeps_its_weights_and_draws_otherwise(diffcli: Command, run: Ru
     assert run.config().max_steps == 5
     assert found["trials"] == 8
     assert "8 settings tried" in result.err
+    assert "until now       ddpm, 12 steps: 12 evaluations, not compared" in result.err
 
 
 def test_another_file(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:
@@ -98,6 +99,7 @@ def test_without_an_improvement_nothing_changes(diffcli: Command, run: RunFolder
     result = diffcli("tune", "bars", "--max-time", "1s")
     assert result.code == 0, result.err
     assert "nothing better was found" in result.err
+    assert "until now" not in result.err  # the settings that it begins with are the model's
     assert (run.path / "model.safetensors").read_bytes() == before
     result = diffcli("tune", "bars", "--max-time", "1s", "-o", "copy.safetensors")
     assert (result.code, result.out) == (0, "copy.safetensors\n")
