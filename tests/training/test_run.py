@@ -1,25 +1,18 @@
 """Runs: an interrupted and resumed run equals, byte for byte, one that is not interrupted."""
 
 import json
-import os
-import shutil
 import tarfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
-from torch import Tensor
 
 from diffcli.core.parameters import SamplingSettings, UNetConfig
-from diffcli.data.sources import DataSet, load_data
+from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError, UsageError
-from diffcli.files.checkpoint import read_description, save_model
-from diffcli.training.config import Origin, RunConfig
+from diffcli.files.checkpoint import read_description
+from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.recipe import RECIPES
 from diffcli.training.run import Run
@@ -27,12 +20,9 @@ from diffcli.training.run_folder import (
     METRICS_FILE,
     STATE_FILE,
     Metrics,
-    Position,
     RunFolder,
-    find_run,
 )
 from diffcli.training.timesteps import TimestepDensity
-from tests import tiny
 from tests.training.pictures import tiny_digits, write_folder
 from tests.training.runs import (
     CPU,
@@ -119,59 +109,6 @@ def test_the_last_line_has_the_validation_loss_of_the_end(tmp_path: Path) -> Non
     assert line.validation_quarters is not None
 
 
-def test_a_last_step_that_ends_an_epoch_is_saved_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved: list[str] = []
-    for name in ("save_state", "save_model", "append_metrics"):
-        original = getattr(RunFolder, name)
-
-        def save(
-            *arguments: object, name: str = name, original: Callable[..., None] = original
-        ) -> None:
-            saved.append(name)
-            original(*arguments)
-
-        monkeypatch.setattr(RunFolder, name, save)
-    folder = tmp_path / "run"
-    run = create(folder, tiny_config(batch_size=5, max_steps=10))
-    first = run.train(lambda: False)
-    next(first)  # the state is saved after the first step
-    assert saved.pop(0) == "save_state"
-    list(first)
-    assert saved == ["append_metrics", "save_state", "save_model"]
-    grids = [(folder / name).read_bytes() for name in ("samples-0001.png", "samples.png")]
-    assert grids[0] == grids[1]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(29, [1, 3, 4, 6, 7]), (31, [1, 2, 3, 4, 5, 6, 7])]
-)
-def test_the_state_is_saved_every_half_minute(
-    seconds: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And with the model, which is saved at the end of the epoch in step 4 and of the run."""
-    now = 0
-    saved: list[int] = []
-    original = RunFolder.save_state
-    # The clock of this module alone: others wait for locks by theirs.
-    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=time.perf_counter)
-    monkeypatch.setattr("diffcli.training.run.time", clock)
-
-    def after_a_step() -> bool:
-        nonlocal now
-        now += seconds
-        return False
-
-    def save_state(folder: RunFolder, tensors: Mapping[str, Tensor], position: Position) -> None:
-        saved.append(position.steps_done)
-        original(folder, tensors, position)
-
-    monkeypatch.setattr(RunFolder, "save_state", save_state)
-    list(create(tmp_path / "run", tiny_config(batch_size=13, max_steps=7)).train(after_a_step))
-    assert saved == expected
-
-
 def test_status_is_known_from_the_first_step(tmp_path: Path) -> None:
     first, *_, last = create(tmp_path / "run", tiny_config()).train(lambda: False)
     assert first.loss is not None
@@ -242,30 +179,6 @@ def test_a_run_that_another_process_has_gone_on_with_is_not_overwritten(tmp_path
     assert results(tmp_path / "run") != before
 
 
-def test_a_model_that_changes_while_a_run_is_prepared_is_refused(tmp_path: Path) -> None:
-    source = tmp_path / "model.safetensors"
-    save_model(source, tiny.description(), tiny.network().state_dict())
-    config = replace(tiny_config(), origin=Origin("other", "0" * 64))
-    with pytest.raises(UsageError, match="has changed since it was read"):
-        RunFolder(tmp_path / "run").create(config, force=False, source=source)
-    assert list(tmp_path.iterdir()) == [source]
-
-
-def test_samples_are_compared_with_held_out_images_of_all_classes(tmp_path: Path) -> None:
-    digits = tiny_digits(900)
-    by_class = digits.subset(digits.labels.argsort(stable=True))
-    sets = DataSet(by_class.subset(torch.arange(50)), by_class)
-    run = Run.create(tmp_path / "run", tiny_config(), sets, CPU, Distributed())
-    assert run.held_out_compared == 500
-    compared = {image.numpy().tobytes() for image in run._held_out}
-    shares = [
-        sum(image.numpy().tobytes() in compared for image in digits.images[digits.labels == label])
-        / int((digits.labels == label).sum())
-        for label in range(3)
-    ]
-    assert shares == pytest.approx([500 / len(digits)] * 3, abs=0.02)
-
-
 def test_a_run_keeps_its_recipe_whatever_the_name_means_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,76 +187,6 @@ def test_a_run_keeps_its_recipe_whatever_the_name_means_later(
     changed = replace(RECIPES["fast"], learning_rate=0.5, label_dropout=0.9)
     monkeypatch.setitem(RECIPES, "fast", changed)
     assert RunFolder(tmp_path / "run").config() == config
-
-
-def test_an_existing_run_is_replaced_only_on_request(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    create(folder, tiny_config(seed=1))
-    with pytest.raises(UsageError, match="run exists") as caught:
-        create(folder, tiny_config(seed=2))
-    assert caught.value.argument == "force"
-    assert RunFolder(folder).config().seed == 1
-    (folder / "old").touch()
-    Run.create(folder, tiny_config(seed=2), data(), CPU, Distributed(), force=True)
-    assert RunFolder(folder).config().seed == 2
-    assert not (folder / "old").exists()
-
-
-def test_the_last_run_is_the_one_that_was_trained_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="there is no run in runs"):
-        find_run(None)
-    for age, name in ((30, "a"), (10, "b"), (20, "c")):
-        list(create(Path("runs") / name, tiny_config(max_steps=1)).train(lambda: False))
-        os.utime(Path("runs") / name / STATE_FILE, (1e9 - age, 1e9 - age))
-    # What is left of a process that was killed while it made a run.
-    shutil.copytree("runs/b", "runs/.new-run-1")
-    os.utime(Path("runs/.new-run-1") / STATE_FILE)
-    # Looking at a run, or copying into its folder, is not training.
-    Path("runs/a/notes.txt").touch()
-    Path("runs/c/config.json").touch()
-    assert find_run(None).path == Path("runs/b")
-    assert find_run("a").path == Path("runs/a")
-    assert find_run("runs/c").path == Path("runs/c")
-    with pytest.raises(UsageError, match="there is no run d"):
-        find_run("d")
-
-
-@pytest.mark.parametrize("batch_size", [4, 16, 40, 120])
-def test_short_epochs_are_saved_no_oftener_than_squares_come(
-    batch_size: int, tmp_path: Path
-) -> None:
-    steps, images = 60, 50
-    folder = tmp_path / "run"
-    list(create(folder, tiny_config(batch_size=batch_size, max_steps=steps)).train(stop_after(31)))
-    list(reopen(folder).train(lambda: False))
-    epochs = [step * batch_size // images for step in range(steps + 1)]
-    ends = [0, *(step for step in range(1, steps + 1) if epochs[step] > epochs[step - 1])]
-    squares = {root**2 for root in range(1, 9)}
-    pauses = [end for start, end in pairwise(ends) if squares & {*range(start + 1, end + 1)}]
-    assert sorted(path.name for path in folder.glob("samples-*.png")) == [
-        f"samples-{epochs[end]:04d}.png" for end in pauses
-    ]
-    assert len(pauses) <= 7
-
-
-def test_costly_grids_are_rarer_than_checks(tmp_path: Path) -> None:
-    """Every step is an epoch; a grid takes as long as training on 4,427 images."""
-    config = tiny_config(batch_size=50, max_steps=300)
-    slow = replace(config.recipe, sampling=SamplingSettings("ddim", 50))
-    config = replace(config, recipe=slow, architecture=replace(tiny.config(), channels=(16, 16)))
-    run = create(tmp_path / "run", config)
-    list(run.train(lambda: False))
-    evaluations = 128 + 24 * 50
-    assert len(list(run.folder.path.glob("samples-*.png"))) == 8 + 3 * 50 * 300 // (
-        10 * evaluations
-    )
-    # Checks alone are limited by the square root of the number of steps.
-    # Some of them are made for a grid.
-    checks = {line.validation_loss for line in run.folder.metrics()} - {None}
-    assert 17 <= len(checks) <= 17 + 11
 
 
 @pytest.mark.parametrize(
@@ -395,19 +238,6 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path) -> None:
         reopen(tmp_path / "fast")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    list(create(folder, tiny_config(max_steps=200)).train(stop_after(6)))
-    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
-    run = reopen(folder)
-    with torch.no_grad():
-        next(run.trainer.denoiser.network.parameters()).fill_(torch.inf)
-    with pytest.raises(DiffcliError, match="training diverged at step") as caught:
-        list(run.train(lambda: False))
-    assert caught.value.argument == "learning_rate"
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
-
-
 def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written by that version, except that all weights are zero, to be small."""
     monkeypatch.chdir(tmp_path)
@@ -434,36 +264,3 @@ def test_a_run_of_version_0_1_is_resumed(tmp_path: Path, monkeypatch: pytest.Mon
     assert [line.step for line in folder.metrics()] == [10, 12, 15]
     assert read_description(folder.path / "model.safetensors").training["steps"] == 15
     assert RunFolder(folder.path).config().architecture == UNetConfig(1, 8, 8, 3)
-
-
-def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    first = create(folder, tiny_config())
-    training = first.train(lambda: False)
-    next(training)
-    second = reopen(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UsageError, match="another process is training in"):
-        next(second.train(lambda: False))
-    with pytest.raises(UsageError, match="another process is training in"):
-        RunFolder(folder).require_idle()
-    with pytest.raises(UsageError, match="another process is training in"):
-        RunFolder(folder).create(tiny_config(seed=9), force=True)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    list(training)
-    RunFolder(folder).require_idle()
-    RunFolder(tmp_path / "none").require_idle()
-    RunFolder(folder).create(tiny_config(seed=9), force=True)
-    assert RunFolder(folder).config().seed == 9
-
-
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    list(create(folder, tiny_config()).train(stop_after(2)))
-    for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
-        (folder / name).touch()
-    list(reopen(folder).train(stop_after(1)))
-    assert not (folder / ".0123456789abcdef.tmp").exists()
-    assert (folder / ".notes.tmp").exists()
-    assert (folder / "0123456789abcdef.tmp").exists()
