@@ -104,6 +104,9 @@ class Model:
         for name, only in SAMPLER_WITH.items():
             if name in changes and used != only:
                 raise UsageError(f"the sampler {used} has no {name}; {only} has one")
+        last = self.num_timesteps - 1
+        if guidance_interval and guidance_interval[1] > last:
+            raise UsageError(f"a guidance interval must be in 0-{last}, the model's timesteps")
         if steps is None and sampler not in (None, own.sampler):
             few = min(_STEPS_OF_OTHER_SAMPLERS, self.num_timesteps)
             changes["steps"] = self.num_timesteps if sampler == "ddpm" else few
@@ -124,13 +127,11 @@ class Model:
         """Check that this model can be drawn from with these settings.
 
         Raises:
-            UsageError: if there are more steps than timesteps, or no timestep to guide at.
+            UsageError: if there are more steps than timesteps.
         """
-        count, span = self.num_timesteps, settings.guidance_interval
+        count = self.num_timesteps
         if settings.steps > count:
             raise UsageError(f"steps must be in 1 .. {count} for this model, not {settings.steps}")
-        if span and span[0] >= count:
-            raise UsageError(f"the guidance interval begins at {span[0]}, not in 0 .. {count - 1}")
 
     def request(
         self,

@@ -169,7 +169,7 @@ class TestErrors:
             (["--guidance", "-1"], ["guidance"]),
             (["--guidance-interval", "9"], ["like 50-250"]),
             (["--guidance-interval", "9-3"], ["like 50-250"]),
-            (["--guidance", "4", "--guidance-interval", "20-30"], ["at 20, not in 0 .. 19"]),
+            (["--guidance", "4", "--guidance-interval", "20-30"], ["must be in 0-19"]),
             (["--strength", "0.5"], ["--init"]),
             (["--mask", "mask.png"], ["--mask needs", "--init"]),
             (["--sheet", "colour=1,2"], ["guidance=0,1,2,4"]),
