@@ -1,12 +1,8 @@
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import neighbours
@@ -17,6 +13,7 @@ from diffcli.evaluation.neighbours import (
     nearest_images,
     share_of_copies,
 )
+from tests.memory import LargestTensor
 
 
 def points(seed: int, count: int, dimension: int = 3) -> Tensor:
@@ -122,29 +119,11 @@ def test_of_equal_images_the_first_is_the_nearest() -> None:
     assert nearest_images(among, among).indices.tolist() == 5 * [*range(12)]
 
 
-class LargestFloats(TorchFunctionMode):
-    """The number of elements of the largest tensor of floats that torch makes."""
-
-    size = 0
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        _types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, Tensor) and made.is_floating_point():
-            self.size = max(self.size, made.numel())
-        return made
-
-
 @pytest.mark.usefixtures("small_blocks")
 def test_a_data_set_is_never_as_a_whole_in_float() -> None:
-    with LargestFloats() as largest:
+    with LargestTensor(torch.is_floating_point) as largest:
         nearest_images(pictures(1, 30), pictures(2, 45))
-    assert largest.size == 10 * 36
+    assert largest.nbytes == 4 * 10 * 36
 
 
 def test_planted_copies_are_at_distance_zero() -> None:

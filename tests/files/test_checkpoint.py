@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import NoiseSchedule
@@ -23,6 +22,7 @@ from diffcli.files.checkpoint import load_model, read_description, save_model
 from diffcli.files.header import METADATA_KEY
 from tests import tiny
 from tests.files.test_documents import JSON
+from tests.memory import LargestTensor
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -191,29 +191,11 @@ DEMANDING: dict[str, Change] = {
 }
 
 
-class BytesOfTensors(TorchFunctionMode):
-    """The number of bytes of the largest tensor that torch makes, those without memory aside."""
-
-    largest = 0
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        _types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, Tensor) and made.device.type != "meta":
-            self.largest = max(self.largest, made.nbytes)
-        return made
-
-
 def test_a_tensor_of_a_model_is_no_larger_than_its_file(saved: Path) -> None:
     """So that the next test measures something: a good model does come into memory."""
-    with BytesOfTensors() as tensors:
+    with LargestTensor() as largest:
         load_model(saved)
-    assert 0 < tensors.largest < saved.stat().st_size
+    assert 0 < largest.nbytes < saved.stat().st_size
 
 
 @pytest.mark.parametrize("name", DEMANDING)
@@ -221,10 +203,10 @@ def test_hostile_descriptions_are_refused_before_anything_is_allocated(
     saved: Path, name: str
 ) -> None:
     change_document(saved, DEMANDING[name])
-    with BytesOfTensors() as tensors:
+    with LargestTensor() as largest:
         assert_refused(saved)
     # The frequencies of the embedding, in float64, are a constant that no file holds.
-    assert tensors.largest <= 8 * (tiny.config().embedding_dim // 2)
+    assert largest.nbytes <= 8 * (tiny.config().embedding_dim // 2)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
