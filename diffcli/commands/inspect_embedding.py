@@ -86,7 +86,8 @@ def inspect_embedding(
     if (as_json or as_csv) and output:
         raise UsageError("--json and --csv draw no figure; leave --output out")
     target = output or Path("embedding.png")
-    check_output(target)
+    if not (as_json or as_csv):
+        check_output(target)
     learned = None
     if model:
         if any(value is not None for value in (dim, timesteps, max_period)):

@@ -105,7 +105,8 @@ def noise_demo(
     if as_json and output:
         raise UsageError("--json prints numbers and draws no figure; leave --output out")
     target = output or Path("noise.png" if frames is None else "noise.gif")
-    check_output(target, (".png", ".gif"))
+    if not as_json:
+        check_output(target, (".png", ".gif"))
     animated = target.suffix.lower() == ".gif"
     if frames is not None and not animated:
         raise UsageError(f"--frames makes a GIF, and the output is {target}; name a .gif")

@@ -120,6 +120,18 @@ def test_json(diffcli: Command, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_numbers_do_not_need_a_place_for_the_figure(
+    form: str, diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("embedding.png").mkdir()
+    assert diffcli("inspect-embedding").is_one_line_error(2, "embedding.png is a folder")
+    result = diffcli("inspect-embedding", form)
+    assert (result.code, result.err) == (0, "")
+    assert result.out
+
+
 def test_csv(diffcli: Command) -> None:
     result = diffcli("inspect-embedding", "--dim", 4, "--timesteps", 20, "--csv")
     rows = list(csv.reader(io.StringIO(result.out)))

@@ -247,6 +247,18 @@ def test_a_schedule_that_leaves_nothing(diffcli: Command, tmp_path: Path) -> Non
     assert diffcli("noise-demo", "digit.png", "--timesteps", "100000").code == 0
 
 
+def test_numbers_do_not_need_a_place_for_the_figure(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.linear_gradient("L").save("grey.png")
+    Path("noise.png").mkdir()
+    assert diffcli("noise-demo", "grey.png").is_one_line_error(2, "noise.png is a folder")
+    result = diffcli("noise-demo", "grey.png", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [schedule["name"] for schedule in json.loads(result.out)["schedules"]] == ["linear"]
+
+
 def test_denoising_begins_where_the_noise_is_alike(model: Path) -> None:
     _, denoiser = load_model(model)
     noising = Noising(Image.linear_gradient("L").resize((8, 8)), seed=0)
