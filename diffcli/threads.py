@@ -44,13 +44,14 @@ class Threads:
         To be called often: it does nothing if the last time was a moment ago, or if the
         processor is not watched or cannot be.
         """
-        if self._before is None:
+        before = self._before
+        if before is None or (self._most and time.monotonic() - before.seconds < _LEAST_SECONDS):
             return
 
         import torch  # noqa: PLC0415 - takes seconds, and is loaded after the first look
 
-        before, now = self._before, read_processor()
-        if now is None or (self._most and now.seconds - before.seconds < _LEAST_SECONDS):
+        now = read_processor()
+        if now is None:
             return
         self._most, self._before = self._most or torch.get_num_threads(), now
         threads = count_threads(free_cores(before, now), self._most)

@@ -195,8 +195,15 @@ class TestFit:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now, had = Reading(0.0, 0.0), torch.get_num_threads()
+        looks: list[float] = []
+
+        def read() -> Reading:
+            looks.append(now.seconds)
+            return now
+
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(threads, "read_processor", lambda: now)
+        monkeypatch.setattr(threads, "read_processor", read)
+        monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now.seconds))
         counts = []
         try:
             torch.set_num_threads(4)
@@ -212,8 +219,9 @@ class TestFit:
                 counts.append(torch.get_num_threads())
         finally:
             torch.set_num_threads(had)
-        # The third look is too short after the one before.
+        # The second time is too short after the first, and after the fifth nothing is looked at.
         assert counts == [4, 1, 1, 4, 3, 3]
+        assert looks == pytest.approx([0.0, 0.7, 4.2, 14.2])
 
     def test_a_command_watches_from_its_start(
         self, diffcli: Command, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -43,7 +44,9 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except DiffcliError as error:
             advice = ADVICE.get(error.argument or "")
-            if advice is None or error.argument not in self._arguments(ctx):
+            # Of this command, if not named with another one.
+            named = set(re.findall(r"(?<!train )--[\w-]+", advice or ""))
+            if advice is None or not named <= self._options(ctx):
                 raise
             raise type(error)(f"{error}; {advice}") from error
         except (MemoryError, RuntimeError) as error:
@@ -52,13 +55,13 @@ class OneLineErrors(TyperGroup):
             ):
                 raise
             advice = "close other programs, or ask for fewer or smaller pictures at once"
-            if "batch_size" in self._arguments(ctx):
+            if "--batch-size" in self._options(ctx):
                 advice = "choose a smaller --batch-size or --width"
             raise DiffcliError(f"there is not enough memory; {advice}") from error
 
-    def _arguments(self, ctx: Any) -> set[str | None]:
+    def _options(self, ctx: Any) -> set[str]:
         command = self.commands.get(ctx.invoked_subcommand or "")
-        return {param.name for param in command.params} if command else set()
+        return {name for param in command.params for name in param.opts} if command else set()
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         """Run the program and end the process with its exit code."""

@@ -77,9 +77,11 @@ def distill(
 
     from diffcli.files.checkpoint import fingerprint, read_description
     from diffcli.files.locations import find_model
+    from diffcli.training.run_folder import run_of_model
 
     folder = new_folder(name, force)
     teacher = find_model(model)
+    run = run_of_model(teacher)
     description = read_description(teacher)
     if description.is_distilled:
         raise UsageError(f"{teacher} is distilled already; distill its teacher")
@@ -101,19 +103,19 @@ def distill(
         seed=seed,
         architecture=description.architecture,
         distillation=Distillation(
-            str(model or teacher.name),
+            str(model or (run.path.name if run else teacher.stem)),
             fingerprint(teacher),
             guided.guidance_scale,
             guided.guidance_interval,
         ),
     )
-    config = limits.or_default().applied(config)
     sources = setting_sources(context)
-    sources |= {"sampling": sources["steps"], "width": "model"}
-    if guidance is None:
-        sources["guidance"] = "model"
+    sources |= {"sampling": sources["steps"], "width": "model", "image_size": "model"}
+    for setting, given in (("guidance", guidance), ("data", data)):
+        if given is None:
+            sources[setting] = "model"
     carry_out(
-        Job(folder, config, sources, force=force, source=teacher),
+        Job(folder, sources, limits, config, force=force, source=teacher),
         Manner(device, data_dir, dry_run, quiet, as_json),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import typer
 
+from diffcli.commands.console import say
 from diffcli.core.parameters import SamplerName
 from diffcli.errors import UsageError
 from diffcli.files.naming import pattern_fields, unused_path
@@ -22,7 +23,7 @@ ADVICE = {
     "data": "choose the data set with --data",
     "device": "choose another --device",
     "features": "leave --features out to use the usual network",
-    "force": "go on with it (--resume), replace it (--force) or choose another --name",
+    "force": "replace it with --force, choose another --name, or go on with train --resume",
     "image_size": "choose a size with --image-size",
     "learning_rate": "try a lower --learning-rate",
     "model": "name another one with --model",
@@ -146,7 +147,7 @@ def option(
 ModelOption = Annotated[
     Path | None,
     option(
-        "Model: file, run folder, name of a run, mnist or mnist-2step.",
+        "Model: file, run's folder or name, mnist or mnist-2step.",
         MODEL_PANEL,
         "--model",
         "-m",
@@ -155,7 +156,7 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", MODEL_PANEL)]
 FeaturesOption = Annotated[
-    str, option("Feature network: main, check (another one) or a file.", MODEL_PANEL)
+    str, option("Feature network: main, check (a second one) or a file.", MODEL_PANEL)
 ]
 SamplerOption = Annotated[
     SamplerName | None,
@@ -172,6 +173,15 @@ StepsOption = Annotated[
 GuidanceOption = Annotated[
     float | None,
     option("Guidance scale: 1 is none, 0 ignores the label.", SAMPLING_PANEL, shown="the model's"),
+]
+EtaOption = Annotated[
+    float | None,
+    option(
+        "Noise of dpmpp-sde: 1 all, 0 none.",
+        SAMPLING_PANEL,
+        shown="the model's",
+        metavar="<float>",
+    ),
 ]
 TimestepOption = Annotated[
     list[Timesteps] | None,
@@ -202,9 +212,9 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "not a regular file"
         raise UsageError(f"the output {path} is {kind}; name a file")
-    if path.parent.exists() and not path.parent.is_dir():
-        raise UsageError(f"{path.parent} is a file; the output {path} cannot be in it")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; the output {path} cannot be in it")
     effective = os.access in os.supports_effective_ids
     if not os.access(folder, os.W_OK, effective_ids=effective):
         raise UsageError(f"the folder {folder} cannot be written, and so not {path}; name another")
@@ -215,8 +225,7 @@ def output_path(wanted: Path, force: bool) -> Path:
     wanted.parent.mkdir(parents=True, exist_ok=True)
     path = wanted if force else unused_path(wanted)
     if path != wanted:
-        message = f"{wanted} exists; writing {path} instead (--force overwrites)"
-        print(message, file=sys.stderr, flush=True)
+        say(f"{wanted} exists; writing {path} instead (--force overwrites)")
     return path
 
 

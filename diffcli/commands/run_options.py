@@ -26,10 +26,10 @@ NameOption = Annotated[
 ]
 ReplaceOption = Annotated[bool, option("Replace the run if it exists.", None, "--force")]
 EpochsOption = Annotated[
-    float | None, option("Stop after so many epochs.", END_PANEL, shown="10, if no limit")
+    float | None, option("Stop after this many epochs.", END_PANEL, shown="10, if no limit")
 ]
 MaxStepsOption = Annotated[
-    int | None, option("Stop after so many steps.", END_PANEL, min=1, metavar="<int>")
+    int | None, option("Stop after this many steps.", END_PANEL, min=1, metavar="<int>")
 ]
 MaxTimeOption = Annotated[
     float | None,
@@ -90,15 +90,18 @@ def new_folder(name: str | None, force: bool) -> "RunFolder":
     """The folder of a new run, which may be taken.
 
     Raises:
-        UsageError: if it exists and must not be replaced, or the name is none for a folder.
+        UsageError: if it exists and must not be replaced, or the name is none for a folder, or
+            that of a shipped model.
     """
-    from diffcli.files.locations import RUNS_FOLDER
+    from diffcli.files.locations import RUNS_FOLDER, SHIPPED_MODELS
     from diffcli.training.run_folder import RunFolder
 
     if name is None:
         name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     if not name or Path(name).name != name or name.startswith(".") or is_device(name):
         raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
+    if name in SHIPPED_MODELS:
+        raise UsageError(f"--name {name} is the name of a shipped model; choose another one")
     folder = RunFolder(RUNS_FOLDER / name)
     folder.check_free(force)
     return folder

@@ -39,7 +39,7 @@ from diffcli.training.recipe import RECIPES, Recipe, RecipeName, fine_tuning_rec
 if TYPE_CHECKING:
     from diffcli.training.run_folder import RunFolder
 
-_MAX_WIDTH = 512
+_MAX_WIDTH, _MAX_BATCH = 512, 65_536
 # What decides the course of a run, and cannot change when it is resumed; by parameter.
 _FIXED = {
     "origin": "--from",
@@ -111,14 +111,21 @@ def train(
     ] = "fast",
     batch_size: Annotated[
         int | None,
-        option("Pictures per step.", TRAINING_PANEL, shown="the recipe's", min=1, metavar="<int>"),
+        option(
+            "Pictures per step.",
+            TRAINING_PANEL,
+            shown="fitted",
+            min=1,
+            max=_MAX_BATCH,
+            metavar="<int>",
+        ),
     ] = None,
     width: Annotated[
         int | None,
         option(
             "Channels of the first level, a multiple of 16.",
             TRAINING_PANEL,
-            shown="the recipe's",
+            shown="fitted",
             metavar="<int>",
         ),
     ] = None,
@@ -127,7 +134,11 @@ def train(
     ] = None,
     augmentation: Annotated[
         float | None,
-        option("Probability of each random change of a picture.", TRAINING_PANEL, shown="fitted"),
+        option(
+            "Probability of each random change of a picture; 0 is none.",
+            TRAINING_PANEL,
+            shown="fitted",
+        ),
     ] = None,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "auto",
@@ -151,7 +162,7 @@ def train(
 
     source = None
     if resume:
-        folder, config = _resumed(run, limits, compile, sources)
+        folder, config = _resumed(run, sources), None
     else:
         folder = new_folder(name, force)
         config = RunConfig(
@@ -165,9 +176,9 @@ def train(
         if origin:
             source, config = _going_on(origin, config, sources)
         changed = _changed(config.recipe, batch_size, width, learning_rate, augmentation)
-        config = limits.or_default().applied(replace(config, recipe=changed))
+        config = replace(config, recipe=changed)
     carry_out(
-        Job(folder, config, sources, resume, force, bool(limits), source),
+        Job(folder, sources, limits, config, compile, force, source),
         Manner(device, data_dir, dry_run, quiet, as_json),
     )
 
@@ -197,6 +208,8 @@ def _going_on(origin: Path, config: RunConfig, sources: dict[str, str]) -> tuple
         architecture.channels[0],
     )
     sources.update(model="commandline", width="model")
+    if config.image_size is None:
+        sources["image_size"] = "model"
     return path, replace(
         config,
         recipe=recipe,
@@ -222,26 +235,29 @@ def _changed(
     )
 
 
-def _resumed(
-    run: str | None, limits: Limits, compile_it: bool, sources: dict[str, str]
-) -> "tuple[RunFolder, RunConfig]":
-    """The folder and the configuration of a run, with other limits if some are given."""
+def _resumed(run: str | None, sources: dict[str, str]) -> "RunFolder":
+    """The folder of a run to resume.
+
+    Raises:
+        UsageError: if there is none, or a setting is given that cannot change.
+        DiffcliError: if its configuration cannot be read.
+    """
     from diffcli.training.run_folder import find_run
 
     if sources.get("name") == "commandline":
         raise UsageError("--name is that of a new run; name the run to resume after --resume")
+    if sources.get("force") == "commandline":
+        raise UsageError("--force replaces a run, and --resume goes on with it; leave one out")
     for fixed, flag in _FIXED.items():
         if sources.get(fixed) == "commandline":
             raise UsageError(f"a resumed run keeps its {flag}; leave it out, or start a new run")
-    folder = find_run(run)
-    config = folder.config()
     changeable = ("epochs", "max_steps", "max_time", "compile")
     given = [name for name in changeable if sources.get(name) == "commandline"]
     sources.update({name: "file" for name in sources if name not in given})
-    sources["sampling"] = "file"
-    if limits:
-        config = limits.applied(config)
-    return folder, replace(config, compile=config.compile or compile_it)
+    sources.update(dict.fromkeys(("sampling", "model", "guidance"), "file"))
+    folder = find_run(run)
+    folder.config()  # here, before there is a lock
+    return folder
 
 
 def _check_width(width: int | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ from diffcli.commands.console import (
     deferred_interruption,
     list_unreadable,
     say,
-    show_plan,
-    status_line,
     typed,
     warn_of_copies,
 )
+from diffcli.commands.plan import show_plan, status_line
+from diffcli.commands.run_options import Limits
 from diffcli.errors import UsageError
 from diffcli.threads import THREADS
 from diffcli.training.config import RunConfig
@@ -41,21 +41,39 @@ class Job:
 
     Args:
         folder: of the run.
-        config: of the run.
         sources: where each setting comes from, by name.
-        resume: whether the run exists.
+        limits: those that were given.
+        config: of a new run; None if the one in the folder is to be resumed.
+        compile: whether to compile a resumed run.
         force: whether a new run may replace an old one.
-        limited: whether limits were given.
         source: the model file that a new run starts from.
     """
 
     folder: "RunFolder"
-    config: RunConfig
     sources: dict[str, str]
-    resume: bool = False
+    limits: Limits
+    config: RunConfig | None
+    compile: bool = False
     force: bool = False
-    limited: bool = False
     source: Path | None = None
+
+    @property
+    def resume(self) -> bool:
+        """Whether the run exists."""
+        return self.config is None
+
+    def configuration(self) -> RunConfig:
+        """The configuration of the run, with the limits that were given.
+
+        Raises:
+            DiffcliError: if that of the folder cannot be read.
+        """
+        config = self.config
+        if config is None:
+            config = self.folder.config()
+            config = replace(config, compile=config.compile or self.compile)
+            return self.limits.applied(config) if self.limits else config
+        return self.limits.or_default().applied(config)
 
 
 @dataclass(frozen=True)
@@ -85,50 +103,54 @@ def carry_out(job: Job, manner: Manner) -> None:
         typer.Exit: if it was interrupted.
     """
     from diffcli.device import open_device
-    from diffcli.files.checkpoint import read_description
     from diffcli.training.distributed import join_processes
+
+    where = open_device(manner.device)
+    with join_processes() as distributed:
+        writes = distributed.is_leader and not manner.dry_run
+        # From before the configuration is read to after the model is written.
+        with job.folder.locked() if writes else nullcontext():
+            _carry_out(job, manner, where, distributed)
+
+
+def _carry_out(job: Job, manner: Manner, where: "torch.device", distributed: "Distributed") -> None:
+    from diffcli.files.checkpoint import read_description
     from diffcli.training.run import Run
     from diffcli.training.setup import resolved
 
-    config, folder = job.config, job.folder
-    where = open_device(manner.device)
-    with join_processes() as distributed:
-        if not manner.dry_run and distributed.is_leader:
-            folder.require_idle()
-        quiet = manner.quiet or not distributed.is_leader
-        before = folder if job.resume else None
-        dataset = _dataset(config, before, manner.data_dir, distributed, quiet)
-        if job.source:
-            config = _for_source(config, dataset.train, read_description(job.source), quiet)
-        if not job.resume:
-            config = _fitted(config, dataset.train, where, distributed, job.sources)
-        config = resolved(config, dataset.train)
-        complete = job.resume and _is_complete(job, config, len(dataset.train), quiet)
-        if (manner.dry_run and distributed.is_leader) or not (quiet or complete):
-            source = job.source or folder.source(config)
-            as_json = manner.dry_run and manner.as_json
-            _foresee(config, dataset.train, where, distributed.size, job.sources, source, as_json)
-        if manner.dry_run:
-            return
-        with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
-            if job.resume:
-                run = Run.open(folder, config, dataset, where, distributed)
-            else:
-                run = Run.create(
-                    folder.path, config, dataset, where, distributed, job.force, job.source
-                )
+    config, folder = job.configuration(), job.folder
+    quiet = manner.quiet or not distributed.is_leader
+    before = folder if job.resume else None
+    dataset = _dataset(config, before, manner.data_dir, distributed, quiet)
+    if job.source:
+        config = _for_source(config, dataset.train, read_description(job.source), quiet)
+    if not job.resume:
+        config = _fitted(config, dataset.train, where, distributed, job.sources)
+    config = resolved(config, dataset.train)
+    complete = job.resume and _is_complete(job, config, len(dataset.train), quiet)
+    if (manner.dry_run and distributed.is_leader) or not (quiet or complete):
+        _foresee(job, config, dataset.train, where, distributed.size, manner)
+    if manner.dry_run:
+        return
+    with deferred_interruption() as interruption, ProgressDisplay(quiet) as display:
+        if job.resume:
+            run = Run.open(folder, config, dataset, where, distributed)
+        else:
+            run = Run.create(
+                folder.path, config, dataset, where, distributed, job.force, job.source
+            )
+        if not complete:
             _compile(run.trainer, config, quiet=True)
-            for status in run.train(interruption):
-                display.show(status.progress, status_line(status))
-        if interruption() and run.progress < 1:
-            _say_how_to_go_on(run, distributed)
-            raise typer.Exit(interruption.exit_code)
-        if distributed.is_leader:
-            folder.save_loss_chart()
-            result = {"folder": str(folder.path), **run.summary()}
-            if not quiet:
-                _conclude(run, result["copies"])
-            print(json.dumps(result) if manner.as_json else folder.path)
+        for status in run.train(interruption):
+            display.show(status.progress, status_line(status))
+    if interruption() and run.progress < 1:
+        _say_how_to_go_on(run, distributed)
+        raise typer.Exit(interruption.exit_code)
+    if distributed.is_leader:
+        result = {"folder": str(folder.path), **run.summary()}
+        if not quiet:
+            _conclude(run, result["copies"])
+        print(json.dumps(result) if manner.as_json else folder.path)
 
 
 def _say_how_to_go_on(run: "Run", distributed: "Distributed") -> None:
@@ -280,26 +302,29 @@ def _fitted(
 
 
 def _foresee(
+    job: Job,
     config: RunConfig,
     data: "LabelledImages",
     device: "torch.device",
     processes: int,
-    sources: Mapping[str, str],
-    source: Path | None,
-    as_json: bool,
+    manner: Manner,
 ) -> None:
     """Measure the speed of a trial and print the plan of the run."""
     from diffcli.training.distributed import Distributed
     from diffcli.training.plan import make_plan
     from diffcli.training.setup import make_trainer
 
+    source = job.source or job.folder.source(config)
     trial = make_trainer(config, data, device, Distributed(), source)
     _compile(trial, config, quiet=False)
-    plan = make_plan(trial, processes)
-    if as_json:
+    saved = job.folder.position() if job.resume else None
+    budget = config.budget(len(data))
+    done = budget.progress(saved.steps_done, saved.seconds) if saved else 0.0
+    plan = make_plan(trial, processes, min(1.0, done))
+    if manner.dry_run and manner.as_json:
         print(json.dumps({"config": config.document(), "plan": asdict(plan)}))
     else:
-        show_plan(plan, config, sources)
+        show_plan(plan, config, job.sources)
 
 
 def _compile(trainer: "Trainer", config: RunConfig, quiet: bool) -> None:
@@ -330,7 +355,7 @@ def _is_complete(job: Job, config: RunConfig, images: int, quiet: bool) -> bool:
     if saved is None or not job.folder.is_complete(config.budget(images)):
         return False
     had = f"{job.folder.path} has had {saved.steps_done:,} steps in {saved.seconds:.0f} s already"
-    if job.limited:
+    if job.limits:
         raise UsageError(f"{had}; to go on, give a later limit")
     if not quiet:
         say(f"{had} and is complete; to go on, give a later limit")

@@ -6,7 +6,7 @@ This module does not import torch.
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from diffcli.core.parameters import SamplingSettings, UNetConfig
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig, UNetConfig
 from diffcli.files.documents import decode
 from diffcli.training.recipe import RECIPES, Recipe
 from diffcli.training.timesteps import TimestepDensity
@@ -15,17 +15,40 @@ _VERSION = 2
 
 # Version 1 named the recipe, whose numbers were these, and had patches for all images.
 _RECIPES_1 = {
-    "fast": replace(
-        RECIPES["fast"],
+    "fast": Recipe(
+        name="fast",
+        schedule=ScheduleConfig("cosine", 300),
+        prediction_type="v_prediction",
         sampling=SamplingSettings(
             "dpmpp-sde", 6, guidance_scale=1.5, guidance_interval=(220, 260), spacing=1.5
         ),
+        optimizer="muon",
         learning_rate=2e-3,
         timesteps=TimestepDensity(height=2.0, centre=-1.0, width=2**0.5),
+        stratified=True,
+        label_dropout=0.02,
+        batch_size=64,
+        width=64,
         momentum=0.95,
+        augmentation=0.0,
         detail=1.0,
     ),
-    "ddpm": replace(RECIPES["ddpm"], detail=1.0),
+    "ddpm": Recipe(
+        name="ddpm",
+        schedule=ScheduleConfig("linear", 300),
+        prediction_type="epsilon",
+        sampling=SamplingSettings("ddpm", 300, variance="beta"),
+        optimizer="adam",
+        learning_rate=1e-3,
+        timesteps=TimestepDensity(),
+        stratified=False,
+        label_dropout=0.1,
+        batch_size=64,
+        width=64,
+        momentum=0.95,
+        augmentation=0.0,
+        detail=1.0,
+    ),
 }
 
 
@@ -145,6 +168,11 @@ class RunConfig:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} must be positive, not {limit:g}")
+        if self.recipe.sampling.steps > self.recipe.schedule.num_timesteps:
+            raise ValueError(
+                f"{self.recipe.sampling.steps} sampling steps are more than the "
+                f"{self.recipe.schedule.num_timesteps} timesteps"
+            )
 
     def budget(self, images: int) -> Budget:
         """The end of the run on a data set of that many images: whichever limit comes first."""
@@ -192,7 +220,10 @@ class RunConfig:
                 f"its format version is {version!r} and this release reads up to {_VERSION}; "
                 "install a newer diffcli"
             )
-        return decode(cls, document)
+        config = decode(cls, document)
+        if config.epochs is config.max_steps is config.max_seconds is None:
+            raise ValueError("it has no limit: epochs, max_steps or max_seconds")
+        return config
 
 
 def _upgraded(document: dict[str, Any]) -> dict[str, Any]:

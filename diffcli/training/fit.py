@@ -46,8 +46,7 @@ _LARGEST_BATCH = 256
 _MANY_PASSES, _AUGMENTATION = 30, 0.4
 
 # A GPU is slow with small batches, and fast only with larger ones.
-_TRIAL_BATCH = {"cpu": 64}
-_OTHER_TRIAL_BATCH = 512
+_TRIAL_BATCH, _TRIAL_BATCH_OF_GPU = 64, 512
 
 
 def fitted(
@@ -123,7 +122,7 @@ def _choose_network(images: float, by_passes: bool) -> dict[str, Any]:
 
 def _reference_speed(config: RunConfig, data: LabelledImages, device: torch.device) -> float:
     """Images per second of the default network."""
-    batch_size = _TRIAL_BATCH.get(device.type, _OTHER_TRIAL_BATCH)
+    batch_size = _TRIAL_BATCH if device.type == "cpu" else _TRIAL_BATCH_OF_GPU
     recipe = replace(config.recipe, width=RECIPES["fast"].width, batch_size=batch_size)
     trial = replace(config, recipe=recipe, architecture=None)
     return measure_speed(make_trainer(trial, data, device, Distributed()))

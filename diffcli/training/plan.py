@@ -14,6 +14,7 @@ from diffcli.training.trainer import Trainer
 _TRIAL_SECONDS = 1.0
 # A few steps, unless the machine is so slow that even these take long.
 _LEAST_TRIAL_STEPS, _LONGEST_TRIAL_SECONDS = 3, 3.0
+_MOST_LOOKED_AT = 1000
 # Above this, sampling starts visibly elsewhere than training ended.
 _TOLERABLE_ALPHAS_CUMPROD = 0.01
 
@@ -29,7 +30,7 @@ class Plan:
         prior_kl: nats per image between the last timestep and the N(0, I) that sampling starts
             from (Ho et al. 2020, eq. 5, first term).
         images_per_second: of training, measured.
-        seconds: expected for the whole run at that speed.
+        seconds: expected for the rest of the run at that speed.
     """
 
     parameters: int
@@ -50,25 +51,28 @@ class Plan:
         )
 
 
-def make_plan(trial: Trainer, processes: int = 1) -> Plan:
+def make_plan(trial: Trainer, processes: int = 1, progress: float = 0.0) -> Plan:
     """Measure and compute the plan of a run.
 
     Args:
         trial: a trainer at the start of the run; it is used up.
         processes: how many will share the run, each with a part of every batch.
+        progress: the share of the run that is done.
     """
     denoiser, images, config = trial.denoiser, trial.data.images, trial.config
     schedule = denoiser.schedule
     flops = count_flops(denoiser)
     speed = measure_speed(trial) * processes
-    mean_square = float(to_model_range(images[:1000]).square().mean())
+    some = images[:: -(-len(images) // _MOST_LOOKED_AT)]
+    mean_square = float(to_model_range(some).square().mean())
+    whole = config.budget(len(images)).duration(speed / config.recipe.batch_size)
     return Plan(
         parameters=sum(param.numel() for param in denoiser.network.parameters()),
         flops_per_image=flops,
         final_alphas_cumprod=float(schedule.alphas_cumprod[-1]),
         prior_kl=schedule.prior_kl(mean_square) * images[0].numel(),
         images_per_second=speed,
-        seconds=config.budget(len(images)).duration(speed / config.recipe.batch_size),
+        seconds=whole * (1 - progress),
     )
 
 

@@ -2,9 +2,8 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
 TEACHER_FILE = "teacher.safetensors"
 ORIGIN_FILE = "origin.safetensors"
-_LOCK_FILE = ".lock"
 METRICS_FILE = "metrics.jsonl"
 LOSS_FILE = "loss.png"
 
@@ -48,9 +46,11 @@ class Position:
         steps_done: number of training steps.
         seconds: spent so far.
         losses: of the steps since the last metrics.
-        quarters: the last loss on held-out images, by quarter of the timesteps.
+        quarters: the last loss on held-out images, by quarter of the timesteps; None if it was
+            not computed yet.
         best_step: the number of steps after which that loss was lowest, if it was measured.
         best_loss: the loss then.
+        best_quarters: the same by quarter; None in states of 0.1.0, too.
         class_counts: the number of training images of each class, on which their order depends;
             None in states of 0.1.0.
     """
@@ -58,9 +58,10 @@ class Position:
     steps_done: int
     seconds: float
     losses: tuple[float, ...]
-    quarters: tuple[float, ...] | None
+    quarters: tuple[float, ...] | None = None
     best_step: int | None = None
     best_loss: float | None = None
+    best_quarters: tuple[float, ...] | None = None
     class_counts: tuple[int, ...] | None = None
 
 
@@ -119,7 +120,7 @@ class RunFolder:
         return self.path / ORIGIN_FILE if config.origin else None
 
     def create(self, config: RunConfig, force: bool, source: Path | None = None) -> None:
-        """Make the folder of a new run, with its configuration.
+        """Make the folder of a new run, with its configuration; it must be locked.
 
         Args:
             config: of the run.
@@ -133,11 +134,14 @@ class RunFolder:
             OSError: if it cannot be made.
         """
         self.check_free(force)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Made under another name, so that a run's folder always has a configuration.
-        fresh = Path(tempfile.mkdtemp(prefix=".new-run-", dir=self.path.parent))
+        # Made under another name, so that a run's folder always has a configuration, and the old
+        # run is there until the new one is complete.
+        fresh, old = self._beside("new"), self._beside("old")
+        for left in (fresh, old):  # by a process that was killed
+            if left.exists():
+                shutil.rmtree(left)
+        fresh.mkdir(parents=True)
         try:
-            fresh.chmod(0o755)
             RunFolder(fresh).save_config(config)
             copy = RunFolder(fresh).source(config)
             if source and copy:
@@ -146,45 +150,50 @@ class RunFolder:
                 if start and fingerprint(copy) != start.sha256:
                     raise UsageError(f"{source} has changed since it was read; start again")
             if self.path.exists():
-                with self.locked():
-                    pass  # no other process trains in it
-                shutil.rmtree(self.path)
+                self.path.rename(old)
             fresh.rename(self.path)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists():
+                old.rename(self.path)
             raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _beside(self, what: str) -> Path:
+        """A hidden name in the same folder, for the use of a process that has the lock."""
+        return self.path.with_name(f".{self.path.name}.{what}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """A block in which no other process trains in this folder.
+        """A block in which no other process makes, trains or tunes this run.
 
-        The lock ends with its process, however that ends.
+        The lock is a file beside the folder, which is replaced with it.  It ends with its process,
+        however that ends.
 
         Raises:
             UsageError: if another process has it.
+            OSError: if it cannot be made.
         """
-        lock = FileLock(self.path / _LOCK_FILE, timeout=0)
+        parent, file = self.path.parent, self._beside("lock")
+        new_parent = not parent.exists()
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise UsageError(f"another process is training in {self.path}; stop it first") from None
+            raise UsageError(f"another process is using {self.path}; stop it first") from None
         try:
             # Of a process that was killed while it wrote.
             for path in self.path.glob(TEMPORARY_PATTERN):
-                path.unlink()
+                path.unlink(missing_ok=True)
             yield
         finally:
+            if not self.path.exists():  # nothing is left of a run that was not made
+                file.unlink(missing_ok=True)
             lock.release()
-
-    def require_idle(self) -> None:
-        """Check that no other process trains in this folder, if there is one.
-
-        Raises:
-            UsageError: if one does.
-        """
-        if (self.path / _LOCK_FILE).exists():
-            with self.locked():
-                pass
+            if new_parent:
+                with suppress(OSError):  # it is not empty
+                    parent.rmdir()
 
     def save_config(self, config: RunConfig) -> None:
         """Write the configuration."""
@@ -243,7 +252,7 @@ class RunFolder:
         saved = self.position()
         if saved is None or budget.progress(saved.steps_done, saved.seconds) < 1:
             return False
-        return self.summary_of(saved.steps_done) is not None
+        return (self.summary_of(saved.steps_done) or {}).get("complete") is True
 
     def load_state(
         self, expected: Callable[[Position], Mapping[str, Tensor]]
@@ -264,7 +273,7 @@ class RunFolder:
     def append_metrics(self, metrics: Metrics) -> None:
         """Add a line to the metrics."""
         with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(metrics)) + "\n")
+            file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
 
     def metrics(self) -> list[Metrics]:
         """All metrics, the oldest first, without a last line that a kill has cut off.
@@ -275,8 +284,8 @@ class RunFolder:
         path = self.path / METRICS_FILE
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             return [decode(Metrics, json.loads(line)) for line in lines if line.endswith("\n")]
         except (ValueError, RecursionError) as error:
             raise DiffcliError(f"{path} is damaged: {error}; remove it to go on") from error

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, to_model_range
 from diffcli.device import has_native_bfloat16
 from diffcli.training.order import derived_seed
 
@@ -35,14 +35,15 @@ class Validation:
     ) -> None:
         # If there are few images, each is used several times, with different noise.
         self.count = count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
-        generator = torch.Generator().manual_seed(derived_seed("validation"))
-        order = torch.randperm(len(held_out), generator=generator)
-        x0, labels = held_out.batch(order[torch.arange(count) % len(order)])
+        self._generator = torch.Generator().manual_seed(derived_seed("validation"))
+        order = torch.randperm(len(held_out), generator=self._generator)
+        # Noise is drawn anew for each loss: of large images, it is more than memory holds.
+        self._noise_state = self._generator.get_state()
+        some = held_out.subset(order[torch.arange(count) % len(order)])
         t = torch.arange(count) * num_timesteps // count
-        epsilon = torch.randn(x0.shape, generator=generator)
-        batch = (x0, t, labels, epsilon)
+        batch = (some.images, t, some.labels)
         self._parts = [[piece.to(device) for piece in part.split(_BATCH)] for part in batch]
-        self._device_type = device.type
+        self._device = device
         self._bfloat16 = has_native_bfloat16(device)
 
     def quarters(self, denoiser: Denoiser) -> tuple[float, ...]:
@@ -52,6 +53,10 @@ class Validation:
     @torch.inference_mode()
     def losses(self, denoiser: Denoiser) -> Tensor:
         """The same as a tensor ``(4,)`` on the device."""
-        with torch.autocast(self._device_type, torch.bfloat16, enabled=self._bfloat16):
-            losses = [denoiser.loss(*part) for part in zip(*self._parts, strict=True)]
+        self._generator.set_state(self._noise_state)
+        losses = []
+        for pixels, t, labels in zip(*self._parts, strict=True):
+            epsilon = torch.randn(pixels.shape, generator=self._generator).to(self._device)
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                losses.append(denoiser.loss(to_model_range(pixels), t, labels, epsilon))
         return torch.stack([part.mean() for part in torch.cat(losses).tensor_split(QUARTERS)])

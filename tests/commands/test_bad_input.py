@@ -24,6 +24,7 @@ RUNS = {
     "nothing": '{"batch_size": 0}',
     "flat": '{"image_size": [8]}',
     "still": '{"learning_rate": -1.0}',
+    "endless": '{"recipe": "fast"}',
     "deep": "[" * 100_000,
 }
 """Configurations of runs that cannot be."""
@@ -95,6 +96,8 @@ WRONG_USAGE = [
     (SAMPLE + "--device cuda:99", ["cuda:99", "cpu"]),
     (SAMPLE + "--device toaster", ["toaster", "cpu"]),
     (SAMPLE + "-o text.png/grid.png", ["text.png"]),
+    (SAMPLE + "-o text.png/folder/grid.png", ["text.png is a file"]),
+    (SAMPLE + "--guidance-interval 5-9", ["--guidance-interval", "add --guidance"]),
     (SAMPLE + "-o grid.xyz", ["grid.xyz"]),
     ("sample --model nowhere.safetensors", ["nowhere.safetensors", "run"]),
     ("info nowhere", ["there is no nowhere", "the name of a run", "mnist-2step"]),
@@ -129,13 +132,17 @@ WRONG_USAGE = [
     ("train --name taken --max-steps 1 -q", ["taken", "--force", "--resume"]),
     ("train --name ../outside --max-steps 1", ["outside"]),
     ("train --name= --max-steps 1", ["--name ''"]),
+    ("train --name mnist --max-steps 1", ["--name mnist", "shipped model"]),
+    ("train --batch-size 1000000000", ["1000000000", "65536"]),
     ("train --name Nul.1 --max-steps 1", ["--name 'Nul.1'", "folder"]),
     ("tune", ["belongs to the program", "--output"]),
     ("tune --evaluations 0 -o a.safetensors", ["0"]),
     ("tune --max-time 0 -o a.safetensors", ["'0'", "10m"]),
     ("tune nothing", ["nothing", "mnist"]),
+    ("distill nothing", ["nothing", "mnist"]),
+    ("distill good.safetensors --name taken", ["taken", "--force", "train --resume"]),
     ("train --resume nothing", ["nothing", "config.json"]),
-    ("train --resume nothing --force", ["nothing"]),
+    ("train --resume broken/good --force", ["--force", "leave one out"]),
     ("train --resume broken/good --batch-size 3", ["--batch-size", "new run"]),
     ("train --resume broken/good --name b", ["--name", "new run"]),
     ("train --resume broken/good --seed 1", ["--seed", "new run"]),
@@ -168,6 +175,18 @@ def test_wrong_usage(diffcli: Command, place: Path, line: str, words: list[str])
 @pytest.mark.parametrize(("line", "words"), FAILURES, ids=[line for line, _ in FAILURES])
 def test_failures(diffcli: Command, place: Path, line: str, words: list[str]) -> None:
     assert_refused(diffcli, place, line, FAILURE, tuple(words))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["tune nothing", "distill nothing", "train --from nothing", "sample --model nothing"],
+)
+def test_advice_names_only_options_that_the_command_has(
+    diffcli: Command, place: Path, line: str
+) -> None:
+    result = diffcli(*line.split())
+    assert result.is_one_line_error(USAGE, "nothing"), result
+    assert ("--model" in result.err) == line.startswith("sample")
 
 
 @pytest.mark.parametrize("line", ["train --max-steps 1 --batch-size 2 -q", SAMPLE + "--n 1"])

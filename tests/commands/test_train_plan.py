@@ -64,7 +64,38 @@ def test_a_run_in_training_is_refused_before_anything_is_read_or_measured(
     assert f"diffcli tune {typed(Path('runs', 'a run'))}" in done.err
     with RunFolder(Path("runs", "a run")).locked():
         for again in (("--resume", "a run", "--max-steps", "3"), (*options, "--force")):
-            assert diffcli("train", *again).is_one_line_error(2, "another process is training")
+            assert diffcli("train", *again).is_one_line_error(2, "another process is using")
+
+
+def test_paths_are_printed_as_they_are(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("sets", "[new]", "a [/b] :smile:")
+    write_folder(folder, tiny_digits(20))
+    done = diffcli("train", "--dry-run", "--data", folder, "--batch-size", "4", "--max-steps", "1")
+    assert done.code == 0, done.err
+    assert rows(done.err)["data"] == [str(folder), "flag"]
+
+
+def test_sources_are_those_of_the_settings(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--batch-size", "4", "--width", "16", "--max-steps", "2")
+    assert diffcli("train", "--data", pictures, *small, "--name", "a", "-q").code == 0
+    distilled = diffcli("distill", "a", "--max-steps", "2", "--name", "b")
+    assert distilled.code == 0, distilled.err
+    said = rows(distilled.err)
+    assert said["model"] == ["a", "flag"]
+    for name in ("data", "guidance", "image size", "width"):
+        assert said[name][-1] == "model", name
+    resumed = rows(diffcli("train", "--resume", "b", "--max-steps", "3", "--dry-run").err)
+    for name in ("model", "guidance", "data", "sampling", "batch size"):
+        assert resumed[name][-1] == "file", name
+    assert resumed["max steps"] == ["3", "flag"]
+    further = rows(diffcli("train", "--from", "a", "--data", pictures, "--dry-run").err)
+    assert (further["image size"][-1], further["width"][-1]) == ("model", "model")
 
 
 def test_what_is_fitted_is_shown_recorded_and_kept(

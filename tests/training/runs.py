@@ -70,9 +70,13 @@ def create(path: Path, config: RunConfig) -> Run:
     return run
 
 
-def reopen(path: Path) -> Run:
+def reopen(path: Path, max_steps: int | None = None) -> Run:
+    """The run in a folder, possibly with another end."""
     folder = RunFolder(path)
-    return Run.open(folder, folder.config(), data(), CPU, Distributed())
+    config = folder.config()
+    if max_steps is not None:
+        config = replace(config, max_steps=max_steps)
+    return Run.open(folder, config, data(), CPU, Distributed())
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

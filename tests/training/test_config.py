@@ -51,7 +51,7 @@ def test_an_end_never_reached_is_no_division_by_zero() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        RunConfig(),
+        RunConfig(epochs=1.0),
         RunConfig(
             recipe=replace(RECIPES["ddpm"], batch_size=3, learning_rate=0.5),
             image_size=(8, 12),

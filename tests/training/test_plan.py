@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcli.core.denoiser import Denoiser
-from diffcli.data.images import to_model_range
+from diffcli.data.images import LabelledImages, to_model_range
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.plan import Plan, count_flops, make_plan, measure_speed
@@ -34,6 +34,28 @@ def test_processes_that_share_the_batches_share_the_time(monkeypatch: pytest.Mon
     alone, shared = make_plan(trials[0]), make_plan(trials[1], processes=2)
     assert (alone.images_per_second, shared.images_per_second) == (100, 200)
     assert shared.seconds == pytest.approx(alone.seconds / 2)
+
+
+def test_of_a_run_that_goes_on_the_rest_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffcli.training.plan.measure_speed", lambda _trial: 100.0)
+    config = replace(RunConfig(), max_steps=50)
+    trials = [
+        make_trainer(config, tiny_digits(40), torch.device("cpu"), Distributed()) for _ in range(2)
+    ]
+    whole, rest = make_plan(trials[0]), make_plan(trials[1], progress=0.75)
+    assert rest.seconds == pytest.approx(whole.seconds / 4)
+
+
+def test_the_prior_kl_is_of_all_classes() -> None:
+    images = torch.zeros(3000, 1, 8, 8, dtype=torch.uint8)
+    images[1500:] = 128  # grey, of which hardly anything is left
+    labels = (torch.arange(3000) >= 1500).long()
+    data = LabelledImages(images, labels, ("black", "grey"))
+    config = RunConfig(recipe=RECIPES["ddpm"], max_steps=1, architecture=tiny.config(classes=2))
+    denoiser = describe(config, data).build()
+    expected = denoiser.schedule.prior_kl(float(to_model_range(images).square().mean())) * 64
+    trial = make_trainer(config, data, torch.device("cpu"), Distributed())
+    assert make_plan(trial).prior_kl == pytest.approx(expected, rel=1e-6)
 
 
 def test_operations_are_two_for_each_weight_at_each_position() -> None:

@@ -1,6 +1,7 @@
 """Runs: an interrupted and resumed run equals, byte for byte, one that is not interrupted."""
 
 import json
+import math
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ import pytest
 
 from diffcli.core.parameters import SamplingSettings, UNetConfig
 from diffcli.data.sources import load_data
-from diffcli.errors import DiffcliError, UsageError
+from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import read_description
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
@@ -136,7 +137,7 @@ def test_a_run_that_is_killed_while_its_last_model_is_saved_is_finished_by_resum
     run = create(folder, config)
     with monkeypatch.context() as patch:
         # When the state is saved and the final samples are drawn.
-        patch.setattr("diffcli.training.run.nearest_images", lambda *_: exit(130))
+        patch.setattr("diffcli.training.samples.nearest_images", lambda *_: exit(130))
         with pytest.raises(SystemExit):
             list(run.train(lambda: False))
     again = reopen(folder)
@@ -167,16 +168,67 @@ def test_a_resumed_run_knows_its_last_loss_and_copies(config: RunConfig, tmp_pat
     assert reopen(tmp_path / "run").summary() == done
 
 
-def test_a_run_that_another_process_has_gone_on_with_is_not_overwritten(tmp_path: Path) -> None:
-    list(create(tmp_path / "run", tiny_config()).train(stop_after(3)))
-    late, early = reopen(tmp_path / "run"), reopen(tmp_path / "run")
-    list(early.train(stop_after(4)))
-    before = results(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"has gone on with .*run; resume it again"):
-        list(late.train(lambda: False))
-    assert results(tmp_path / "run") == before
-    list(reopen(tmp_path / "run").train(stop_after(1)))
-    assert results(tmp_path / "run") != before
+def test_the_grid_is_there_before_the_run_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("diffcli.training.run_folder.save_png", lambda *_: exit(1))
+        with pytest.raises(SystemExit):
+            list(create(folder, tiny_config(max_steps=3)).train(lambda: False))
+    assert not reopen(folder).is_complete
+    list(reopen(folder).train(lambda: False))
+    assert (folder / "samples.png").exists()
+    assert reopen(folder).is_complete
+
+
+def test_a_run_that_is_to_end_where_it_was_stopped_is_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config(max_steps=9)).train(stop_after(6)))
+    assert not (folder / "samples.png").exists()
+    early = reopen(folder, max_steps=6)
+    assert early.progress == 1
+    assert not early.is_complete
+    list(early.train(lambda: False))
+    assert (folder / "samples.png").exists()
+    assert reopen(folder, max_steps=6).is_complete
+
+
+def test_copies_are_those_of_the_model_they_are_said_of(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    list(create(folder, tiny_config(max_steps=5)).train(lambda: False))
+    assert read_description(folder / "model.safetensors").training["copies"] is not None
+    list(reopen(folder, max_steps=9).train(stop_after(1)))
+    training = read_description(folder / "model.safetensors").training
+    assert (training["steps"], training["copies"], training["complete"]) == (6, None, False)
+
+
+def test_the_loss_of_a_model_is_that_of_the_average_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    run = create(folder, tiny_config(max_steps=40))
+    found = [0.3, 0.2, 0.1, 0.4]
+    losses = iter(found)
+    monkeypatch.setattr(run._validation, "quarters", lambda _: (next(losses, 0.5),) * 4)
+    list(run.train(lambda: False))
+    best = sorted({line.step for line in run.folder.metrics()})[2]
+    training = read_description(folder / "model.safetensors").training
+    assert training["kept_step"] == best == run.kept_step
+    assert training["validation_quarters"] == [0.1] * 4
+    assert reopen(folder).summary() == run.summary()
+
+
+def test_a_held_out_loss_that_is_not_finite_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    run = create(folder, tiny_config(max_steps=20))
+    monkeypatch.setattr(run._validation, "quarters", lambda _: (math.nan,) * 4)
+    with pytest.raises(DiffcliError, match="training diverged at step"):
+        list(run.train(lambda: False))
+    list(reopen(folder).train(lambda: False))
+    assert reopen(folder).is_complete
 
 
 def test_a_run_keeps_its_recipe_whatever_the_name_means_later(

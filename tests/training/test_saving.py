@@ -108,7 +108,7 @@ def test_samples_are_compared_with_held_out_images_of_all_classes(tmp_path: Path
     sets = DataSet(by_class.subset(torch.arange(50)), by_class)
     run = Run.create(tmp_path / "run", tiny_config(), sets, CPU, Distributed())
     assert run.held_out_compared == 500
-    compared = {image.numpy().tobytes() for image in run._held_out}
+    compared = {image.numpy().tobytes() for image in run._samples._held_out}
     shares = [
         sum(image.numpy().tobytes() in compared for image in digits.images[digits.labels == label])
         / int((digits.labels == label).sum())
@@ -200,26 +200,76 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(tmp_pat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
 
 
-def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    first = create(folder, tiny_config())
-    training = first.train(lambda: False)
-    next(training)
-    second = reopen(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(UsageError, match="another process is training in"):
-        next(second.train(lambda: False))
-    with pytest.raises(UsageError, match="another process is training in"):
-        RunFolder(folder).require_idle()
-    with pytest.raises(UsageError, match="another process is training in"):
-        RunFolder(folder).create(tiny_config(seed=9), force=True)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+def test_one_process_at_a_time_has_a_run_also_while_it_is_replaced(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for _ in range(2):  # before there is a run, and while there is one
+        with folder.locked():
+            with (
+                pytest.raises(UsageError, match=r"another process is using .*run; stop it first"),
+                RunFolder(folder.path).locked(),
+            ):
+                pass
+            with RunFolder(tmp_path / "other").locked():
+                pass
+            folder.create(tiny_config(seed=9), force=True)
+            with (
+                pytest.raises(UsageError, match="another process is using"),
+                RunFolder(folder.path).locked(),
+            ):
+                pass
+    assert folder.config().seed == 9
+    visible = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert visible == ["run"]
+
+
+def test_a_run_is_replaced_only_by_one_that_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(tiny_config(seed=1), force=False)
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new"):
+            raise OSError(28, "no space")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(OSError, match="no space"):
+            folder.create(tiny_config(seed=2), force=True)
+    assert folder.config().seed == 1
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    list(training)
-    RunFolder(folder).require_idle()
-    RunFolder(tmp_path / "none").require_idle()
-    RunFolder(folder).create(tiny_config(seed=9), force=True)
-    assert RunFolder(folder).config().seed == 9
+    # Left by processes that were killed.
+    for what in ("new", "old"):
+        (tmp_path / f".run.{what}" / "left").mkdir(parents=True)
+    folder.create(tiny_config(seed=3), force=True)
+    assert folder.config().seed == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_slow_disk_does_not_take_more_than_a_twentieth_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    saved: list[int] = []
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=time.perf_counter)
+    monkeypatch.setattr("diffcli.training.run.time", clock)
+
+    def after_a_step() -> bool:
+        nonlocal now
+        now += 40
+        return False
+
+    def save_state(folder: RunFolder, tensors: object, position: Position) -> None:
+        nonlocal now
+        now += 10
+        saved.append(position.steps_done)
+
+    monkeypatch.setattr(RunFolder, "save_state", save_state)
+    list(create(tmp_path / "run", tiny_config(batch_size=1, max_steps=13)).train(after_a_step))
+    # Every 200 seconds: five steps, of which the first save is a part.
+    assert saved == [1, 6, 11, 13]
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
@@ -227,7 +277,8 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     list(create(folder, tiny_config()).train(stop_after(2)))
     for name in (".0123456789abcdef.tmp", ".notes.tmp", "0123456789abcdef.tmp"):
         (folder / name).touch()
-    list(reopen(folder).train(stop_after(1)))
+    with RunFolder(folder).locked():
+        pass
     assert not (folder / ".0123456789abcdef.tmp").exists()
     assert (folder / ".notes.tmp").exists()
     assert (folder / "0123456789abcdef.tmp").exists()
