@@ -54,8 +54,8 @@ def inspect_embedding(
     model: Annotated[
         Path | None,
         option(
-            "Model file, run folder, or name of a run in runs/: also show what it learned. "
-            "Width and T are then the model's.",
+            "Model (file, run's folder or name, mnist or mnist-2step): also show what it "
+            "learned. Width and T are then the model's.",
             None,
             "--model",
             "-m",

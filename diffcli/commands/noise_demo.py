@@ -63,8 +63,8 @@ def noise_demo(
     model: Annotated[
         Path | None,
         option(
-            "Model file, run folder, or name of a run in runs/: estimates the picture from the "
-            "noisy one. The picture is resized to fit the model.",
+            "Model (file, run's folder or name, mnist or mnist-2step) that estimates the picture "
+            "from the noisy one. The picture is resized to fit the model.",
             _REVERSE_PANEL,
             "--model",
             "-m",

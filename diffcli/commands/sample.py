@@ -14,6 +14,7 @@ from diffcli.commands.options import (
     OUTPUT_PANEL,
     SAMPLING_PANEL,
     DeviceOption,
+    EtaOption,
     ForceOption,
     GuidanceOption,
     Interval,
@@ -29,6 +30,7 @@ from diffcli.commands.options import (
     parse_sheet,
 )
 from diffcli.core.parameters import Variance
+from diffcli.errors import UsageError
 from diffcli.sampling.request import DEFAULT_STRENGTH, MASKED_STRENGTH, Sheet
 
 _LAYOUT_PANEL = "Layout"
@@ -39,7 +41,7 @@ def sample(
     label: Annotated[
         list[str] | None,
         option(
-            "Labels: cat, 3, 0-4,7 or all; as a mixture: 3:0.7,8:0.3 or 3,-8.",
+            "Labels: cat, 0-4,7, all; mixed: 3:0.7,8:0.3 or 3,-8.",
             None,
             "--label",
             "-l",
@@ -61,7 +63,7 @@ def sample(
     ] = None,
     between: Annotated[
         str | None,
-        option("Interpolate between two labels, 3,8, and --seed 5,9 or two --init.", shown=False),
+        option("Interpolate between two labels (3,8), two --seed or two --init.", shown=False),
     ] = None,
     picture: Annotated[
         Path | None, option("Picture to draw again; other options change it.", None, "--from")
@@ -76,7 +78,7 @@ def sample(
         option(
             "Timesteps to guide at, like 50-250.",
             SAMPLING_PANEL,
-            shown="the model's",
+            shown="the model's; with --guidance: all",
             parser=parse_interval,
             metavar="<a-b>",
         ),
@@ -90,15 +92,7 @@ def sample(
             metavar="<name>",
         ),
     ] = None,
-    eta: Annotated[
-        float | None,
-        option(
-            "Noise of dpmpp-sde: 1 all, 0 none.",
-            SAMPLING_PANEL,
-            shown="the model's",
-            metavar="<float>",
-        ),
-    ] = None,
+    eta: EtaOption = None,
     init: Annotated[
         list[Path] | None,
         option("Picture to start from instead of noise.", SAMPLING_PANEL, shown=False),
@@ -113,7 +107,9 @@ def sample(
     ] = None,
     mask: Annotated[
         Path | None,
-        option("Picture that is white where --init is drawn anew.", SAMPLING_PANEL, shown=False),
+        option(
+            "Inpaint: a picture, white where --init is drawn anew.", SAMPLING_PANEL, shown=False
+        ),
     ] = None,
     strength: Annotated[
         float | None,
@@ -135,7 +131,7 @@ def sample(
     sheet: Annotated[
         Sheet | None,
         option(
-            "Rows that compare settings: guidance=0,1,2 or steps=2,4,8.",
+            "Rows that compare: guidance=0,1,2, steps=2,4 or eta=0,0.5.",
             _LAYOUT_PANEL,
             parser=parse_sheet,
             metavar="<values>",
@@ -144,7 +140,7 @@ def sample(
     output: Annotated[
         str | None,
         option(
-            "File: .png, .npz, .gif, .webp, .apng; pattern; or -.",
+            "File: .png .npz .gif .webp .apng; {label}.png; or -.",
             OUTPUT_PANEL,
             "--output",
             "-o",
@@ -205,17 +201,17 @@ def sample(
     asked = Asked(label, seed, between, init or [], invert, mask, strength, picture, old)
     start = asked.start(drawer)
     settings = drawer.settings(
-        sampler,
-        steps,
-        # All rows of a new sheet are guided as one scale is, and not in an interval that was
-        # there before.  A sheet that is drawn again keeps its own.
-        sheet.values[0] if sheet and sheet.varied == "guidance" else guidance,
-        guidance_interval,
-        variance,
-        arranged.sheet.values[0] if arranged.sheet and arranged.sheet.varied == "eta" else eta,
         asked.base(
             drawer, start, before.sheet if before and before.sheet != arranged.sheet else None
         ),
+        sampler=sampler,
+        steps=steps,
+        # All rows of a new sheet are guided as one scale is, and not in an interval that was
+        # there before.  A sheet that is drawn again keeps its own.
+        guidance_scale=(sheet.values[0] if sheet and sheet.varied == "guidance" else guidance),
+        guidance_interval=guidance_interval,
+        variance=variance,
+        eta=arranged.sheet.values[0] if arranged.sheet and arranged.sheet.varied == "eta" else eta,
     )
     if num is None and old:
         num = old.per_label
@@ -223,6 +219,8 @@ def sample(
         num = _FRAMES if arranged.target.form == "animation" else _ROW
     elif num is None:
         num = 1 if arranged.strip or arranged.sheet else 8
+    if guidance_interval and settings.guidance_scale == 1 and not arranged.sheet:
+        raise UsageError("--guidance-interval has no effect at guidance 1; add --guidance")
     request = asked.request(drawer, settings, num, start)
     layout = choose_layout(arranged.target, request, arranged.strip, arranged.sheet)
     for _, row in arranged.sheet.rows(request) if arranged.sheet else ():

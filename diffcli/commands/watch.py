@@ -60,7 +60,7 @@ def watch(
     drawer = Model.load(path, open_device(device))
     if seed is None:
         seed = secrets.randbelow(2**31)
-    settings = drawer.settings(sampler, steps, guidance)
+    settings = drawer.settings(sampler=sampler, steps=steps, guidance_scale=guidance)
     wanted = label or seed % len(drawer.class_names)
     request = drawer.request([wanted], 1, seed, settings)
     if len(request) != 1:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -32,6 +32,22 @@ _STEPS_OF_OTHER_SAMPLERS = 16
 _STEPS_OF_INVERSION = 50
 _INVERTED_LESS = 4
 _SCORED_AT_ONCE = 64
+
+
+class Changes(TypedDict, total=False):
+    """Sampling settings that are not the model's own; None changes nothing."""
+
+    sampler: SamplerName | None
+    """A name in ``samplers.SAMPLERS``."""
+    steps: int | None
+    guidance_scale: float | None
+    """1 is plain conditional, 0 ignores the label."""
+    guidance_interval: tuple[int, int] | None
+    """The first and the last timestep to guide at."""
+    variance: Variance | None
+    """Of the noise that ``ddpm`` adds."""
+    eta: float | None
+    """How much noise ``dpmpp-sde`` adds."""
 
 
 class Drawn(NamedTuple):
@@ -78,42 +94,32 @@ class Model:
         return self.description.schedule.num_timesteps
 
     def settings(
-        self,
-        sampler: SamplerName | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        guidance_interval: tuple[int, int] | None = None,
-        variance: Variance | None = None,
-        eta: float | None = None,
-        base: SamplingSettings | None = None,
+        self, base: SamplingSettings | None = None, **changes: Unpack[Changes]
     ) -> SamplingSettings:
-        """The settings ``base``, or the model's own, with those changed that are not None.
+        """The settings ``base``, or the model's own, with changes.
 
         A guidance scale applies at all timesteps unless an interval is given with it, because an
-        interval is chosen for one scale.
+        interval is chosen for one scale.  Another sampler makes 16 steps, ``ddpm`` all T, unless
+        their number is given.
 
         Raises:
             UsageError: if the settings do not suit the model.
         """
         own = base or self.description.sampling
-        asked: dict[str, Any] = {"sampler": sampler, "steps": steps, "variance": variance}
-        asked |= {"guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
-        asked["eta"] = eta
-        changes = {name: value for name, value in asked.items() if value is not None}
-        used = sampler or own.sampler
+        changed: dict[str, Any] = {
+            name: value for name, value in changes.items() if value is not None
+        }
+        used = changed.get("sampler", own.sampler)
         for name, only in SAMPLER_WITH.items():
-            if name in changes and used != only:
+            if name in changed and used != only:
                 raise UsageError(f"the sampler {used} has no {name}; {only} has one")
-        last = self.num_timesteps - 1
-        if guidance_interval and guidance_interval[1] > last:
-            raise UsageError(f"a guidance interval must be in 0-{last}, the model's timesteps")
-        if steps is None and sampler not in (None, own.sampler):
+        if "steps" not in changed and used != own.sampler:
             few = min(_STEPS_OF_OTHER_SAMPLERS, self.num_timesteps)
-            changes["steps"] = self.num_timesteps if sampler == "ddpm" else few
-        if guidance_scale is not None:
-            changes["guidance_interval"] = guidance_interval
+            changed["steps"] = self.num_timesteps if used == "ddpm" else few
+        if "guidance_scale" in changed:
+            changed.setdefault("guidance_interval", None)
         try:
-            settings = replace(own, **changes)
+            settings = replace(own, **changed)
         except ValueError as error:
             raise UsageError(str(error)) from error
         self.check(settings)
@@ -121,17 +127,20 @@ class Model:
 
     def inversion_settings(self) -> SamplingSettings:
         """How the noise of pictures is found, and drawn from unless something else is asked."""
-        return self.settings("ddim", min(_STEPS_OF_INVERSION, self.num_timesteps), 1.0)
+        steps = min(_STEPS_OF_INVERSION, self.num_timesteps)
+        return self.settings(sampler="ddim", steps=steps, guidance_scale=1.0)
 
     def check(self, settings: SamplingSettings) -> None:
         """Check that this model can be drawn from with these settings.
 
         Raises:
-            UsageError: if there are more steps than timesteps.
+            UsageError: if there are more steps than timesteps, or guidance beyond the last one.
         """
-        count = self.num_timesteps
+        count, interval = self.num_timesteps, settings.guidance_interval
         if settings.steps > count:
             raise UsageError(f"steps must be in 1 .. {count} for this model, not {settings.steps}")
+        if interval and interval[1] >= count:
+            raise UsageError(f"a guidance interval must be in 0-{count - 1}, the model's timesteps")
 
     def request(
         self,
@@ -198,7 +207,7 @@ class Model:
         return read_init(picture, mask, self.description.architecture.image_shape)
 
     def invert(self, pictures: Sequence[Path], labels: Sequence[str | int]) -> Inversion:
-        """Pictures to draw again, or differently, from the noise that gives them.
+        """Find the noise that pictures come from (DDIM inversion), to draw from it.
 
         Args:
             pictures: files, fitted to the size and the colours of the model; one, or two to
@@ -309,11 +318,9 @@ class Model:
         n: int = 8,
         seed: int | None = None,
         *,
-        sampler: SamplerName | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
         init: Init | Inversion | None = None,
         strength: float | None = None,
+        **settings: Unpack[Changes],
     ) -> Tensor:
         """Draw pictures.
 
@@ -322,12 +329,10 @@ class Model:
                 mixture ("3:0.7,8:0.3").
             n: pictures of each label.
             seed: of the first picture, the next one has ``seed + 1``; random if None.
-            sampler: a name in ``samplers.SAMPLERS``; the model's own if None, like the rest.
-            steps: number of steps.
-            guidance_scale: 1 is plain conditional, 0 ignores the label.
             init: a picture to start from, see ``init``; or the noise of one, see ``invert``,
                 whose default is the sampler ``ddim`` in 50 steps without guidance.
             strength: how much of it is changed, in (0, 1]; if None, 0.6, or with a mask 1.
+            settings: what is not as the model draws by default, see ``Changes``.
 
         Returns:
             uint8 ``(len(labels) * n, C, H, W)``, all of the first label first.
@@ -338,11 +343,11 @@ class Model:
         wanted = [labels] if isinstance(labels, str | int) else labels
         inverted = init.labels if isinstance(init, Inversion) else None
         base = self.inversion_settings() if inverted else None
-        settings = self.settings(sampler, steps, guidance_scale, base=base)
+        used = self.settings(base, **settings)
         masked = isinstance(init, Init) and init.redrawn is not None
         if isinstance(init, Init) and strength is None:
             strength = MASKED_STRENGTH if masked else DEFAULT_STRENGTH
-        request = self.request(wanted, n, seed, settings, strength, masked, inverted)
+        request = self.request(wanted, n, seed, used, strength, masked, inverted)
         return torch.cat([drawn.pixels for drawn in self.draw(request, init)])
 
     def interpolate(
@@ -351,23 +356,19 @@ class Model:
         n: int = 10,
         seeds: tuple[int, int] | None = None,
         *,
-        sampler: SamplerName | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
         init: Inversion | None = None,
+        **settings: Unpack[Changes],
     ) -> Tensor:
         """Draw pictures on the way from one label and noise to another.
 
-        Labels change as a mixture whose weights do, and noise on a sphere.
+        Labels change as a mixture whose weights do, and noise by spherical interpolation.
 
         Args:
             labels: the two.
             n: how many pictures, both ends included.
             seeds: of the noise at both ends; if None, a random one for all.
-            sampler: see ``sample``, like the next two.
-            steps: number of steps.
-            guidance_scale: see ``sample``.
             init: the noise of two pictures instead, see ``invert``.
+            settings: what is not as the model draws by default, see ``Changes``.
 
         Returns:
             uint8 ``(n, C, H, W)``.
@@ -376,8 +377,8 @@ class Model:
             UsageError: if these are not two classes of the model, or an argument is out of range.
         """
         base = self.inversion_settings() if init else None
-        settings = self.settings(sampler, steps, guidance_scale, base=base)
-        request = self.request_between(labels, n, seeds, settings, init.labels if init else None)
+        used = self.settings(base, **settings)
+        request = self.request_between(labels, n, seeds, used, init.labels if init else None)
         return torch.cat([drawn.pixels for drawn in self.draw(request, init)])
 
 
@@ -389,8 +390,8 @@ def load(model: str | Path | None = None, device: torch.device | str = "cpu") ->
     """Load a model to draw with.
 
     Args:
-        model: a ``.safetensors`` file, or a run by folder or name; if None, the newest run in
-            ``runs/``, or else the shipped digits.
+        model: a ``.safetensors`` file, a run by folder or name, or a shipped model (``"mnist"``,
+            ``"mnist-2step"``); if None, the newest run in ``runs/``, or else the shipped digits.
         device: where to draw.
 
     Raises:

@@ -34,7 +34,7 @@ def unusual(
     own = torch.arange(OWN_DRAWINGS) % len(model.class_names)
     settings = model.description.sampling
     if settings.steps > _MOST_STEPS:
-        settings = model.settings("dpmpp-sde", min(_MOST_STEPS, model.num_timesteps))
+        settings = model.settings(sampler="dpmpp-sde", steps=min(_MOST_STEPS, model.num_timesteps))
     drawn = [part.pixels for part in model.draw(model.request(own.tolist(), 1, 0, settings))]
     images, under = torch.cat([*drawn, pixels]), torch.cat([own, labels])
     found: list[Tensor] = []

@@ -33,6 +33,19 @@ A, B, MASK = Path("a.png"), Path("b.png"), Path("mask.png")
     ("options", "drawn"),
     [
         ("-l 0,2", lambda model: model.sample([0, 2], 3, 5)),
+        (
+            "-l 0 --sampler dpmpp-sde --steps 5 --eta 0.5 --guidance 2 --guidance-interval 3-9",
+            lambda model: model.sample(
+                0,
+                3,
+                5,
+                sampler="dpmpp-sde",
+                steps=5,
+                eta=0.5,
+                guidance_scale=2.0,
+                guidance_interval=(3, 9),
+            ),
+        ),
         ("-l 0 --init a.png", lambda model: model.sample(0, 3, 5, init=model.init(A))),
         (
             "-l 0 --init a.png --strength 0.3",

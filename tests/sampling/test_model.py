@@ -163,11 +163,11 @@ def test_another_sampler_has_as_many_steps_as_it_needs(
     save_model(path, made, tiny.network().state_dict())
     model = diffcli.load(path)
     for sampler, count in steps.items():
-        assert model.settings(sampler).steps == count
-        assert model.settings(sampler, 3).steps == 3
+        assert model.settings(sampler=sampler).steps == count
+        assert model.settings(sampler=sampler, steps=3).steps == 3
         # Whose sampler is the other one already, as of a picture that is drawn again.
         own = SamplingSettings(sampler, 5)
-        assert model.settings(sampler, base=own) == model.settings(base=own) == own
+        assert model.settings(own, sampler=sampler) == model.settings(base=own) == own
 
 
 def test_an_interval_without_a_timestep_of_the_model_is_refused(guided_model: Model) -> None:
