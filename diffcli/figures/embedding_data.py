@@ -91,7 +91,6 @@ class LearnedEmbedding:
 
     Args:
         rows: the time embedding after its two layers, one row per timestep.
-        similarity: the cosine between each two of the rows.
         class_names: the names of the labels, and one for "no label".
         label_similarity: the cosine between each two label embeddings.
         effect_similarity: the cosine between the effects of each two labels on the network's
@@ -99,10 +98,21 @@ class LearnedEmbedding:
     """
 
     rows: Array
-    similarity: Array
     class_names: tuple[str, ...]
     label_similarity: Array
     effect_similarity: Array
+
+    @cached_property
+    def changes(self) -> Array:
+        """The rows less their mean, which is large and hides how they differ."""
+        return self.rows - self.rows.mean(axis=0)
+
+    @property
+    def similarity(self) -> Array:
+        """The cosine between each two rows of ``changes``."""
+        lengths = np.linalg.norm(self.changes, axis=1, keepdims=True)
+        directions = self.changes / np.maximum(lengths, 1e-12)
+        return directions @ directions.T
 
     @property
     def most_similar(self) -> str:

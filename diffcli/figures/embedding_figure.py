@@ -203,15 +203,16 @@ def _chosen_rows(embedding: Embedding, chosen: Sequence[int]) -> Image.Image:
 
 
 def _learned(learned: LearnedEmbedding, total: int) -> list[Image.Image]:
-    limit = float(np.quantile(np.abs(learned.rows), 0.99)) or 1.0
+    changes = learned.changes[:, learned.changes[0].argsort()]
+    limit = float(np.quantile(np.abs(changes), 0.99)) or 1.0
     maps = _columns(
         _time_map(
-            learned.rows,
+            changes,
             total,
             Scale(-limit, limit),
-            "The embedding after the network's two layers",
+            "The embedding after the network's two layers, less its mean, sorted by t = 0",
         ),
-        _similarity_map(learned.similarity, total, "Cosine similarity of two timesteps after them"),
+        _similarity_map(learned.similarity, total, "Cosine similarity of two timesteps in it"),
     )
     effects = _label_matrix(
         learned.effect_similarity,

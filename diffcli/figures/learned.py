@@ -34,7 +34,6 @@ def learned_embedding(
     rows = network.time_embedding(torch.tensor(timesteps))
     return LearnedEmbedding(
         rows.numpy(),
-        _cosines(rows).numpy(),
         (*class_names, "no label"),
         _cosines(network.label_embedding.weight).numpy(),
         _cosines(_label_effects(network, rows)).numpy(),

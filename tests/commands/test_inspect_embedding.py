@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from diffcli.charts.colours import DIVERGING, MARK
 from diffcli.core.embedding import SinusoidalPositionEmbedding
-from diffcli.figures.embedding_data import Embedding
+from diffcli.figures.embedding_data import Embedding, LearnedEmbedding
 from diffcli.files.checkpoint import load_model, save_model
 from tests import tiny
 from tests.conftest import Command
@@ -179,6 +180,15 @@ def test_a_trained_network(diffcli: Command, model: Path) -> None:
     assert torch.allclose(torch.tensor(numbers["label_similarity"]), cosines, atol=1e-5)
     assert numbers["num_timesteps"] == 20
     assert numbers["dim"] == 32
+
+
+def test_what_timesteps_have_in_common_is_not_shown() -> None:
+    rows = np.array([[5.0, 9.0, 7.0], [5.0, 9.0, 8.0], [5.0, 8.0, 7.5], [5.0, 10.0, 7.5]])
+    learned = LearnedEmbedding(rows, ("a", "no label"), np.eye(2), np.eye(2))
+    expected = [[0, 0, -0.5], [0, 0, 0.5], [0, -1, 0], [0, 1, 0]]
+    assert learned.changes.tolist() == expected
+    similar = [[1, -1, 0, 0], [-1, 1, 0, 0], [0, 0, 1, -1], [0, 0, -1, 1]]
+    assert learned.similarity.tolist() == similar
 
 
 def test_the_mean_effect_of_all_labels_is_subtracted(diffcli: Command, model: Path) -> None:
