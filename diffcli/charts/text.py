@@ -2,6 +2,7 @@
 
 import io
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -34,12 +35,13 @@ def width_of(text: str, size: int = NORMAL) -> int:
 
 def elided(text: str, width: int, size: int = NORMAL) -> str:
     """``text``, or as much of its beginning as fits ``width`` pixels, and an ellipsis."""
-    if width_of(text, size) <= width:
+    # No more letters than pixels: a name from a file can have millions, which take seconds.
+    beginning = text[:width]
+    if beginning == text and width_of(text, size) <= width:
         return text
-    end = len(text)
-    while end and width_of(text[:end].rstrip() + "…", size) > width:
-        end -= 1
-    return text[:end].rstrip() + "…"
+    ends = range(1, len(beginning) + 1)
+    end = bisect(ends, width, key=lambda end: width_of(beginning[:end].rstrip() + "…", size))
+    return beginning[:end].rstrip() + "…"
 
 
 def line_height(size: int = NORMAL) -> int:

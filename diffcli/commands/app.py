@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -68,6 +69,8 @@ class OneLineErrors(TyperGroup):
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As stderr does: a name that the terminal's encoding lacks is no failure.
             sys.stdout.reconfigure(errors="backslashreplace")
+        # Pillow warns of large pictures; those that are too large are errors of their own.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             code = super().main(args, **{**options, "standalone_mode": False})
             sys.stdout.flush()  # here, where a closed pipe can still be handled

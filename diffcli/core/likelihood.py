@@ -62,9 +62,14 @@ class VariationalBound:
 
     Args:
         denoiser: of diffusion; its estimates are clipped to [-1, 1].
+
+    Raises:
+        ValueError: if it has a single timestep, and so no second part.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
+        if denoiser.schedule.num_timesteps == 1:
+            raise ValueError("likelihoods are estimated at timesteps above 0, and there are none")
         self._denoiser = denoiser
         log_snr = denoiser.schedule.log_snr
         snr = log_snr.exp()
@@ -194,6 +199,9 @@ def score(denoiser: Denoiser, images: Tensor, batch_size: int, seed: int = 0) ->
         images: ``(B, C, H, W)`` in [-1, 1] of 256 levels.
         batch_size: how many evaluations to make at once.
         seed: of noise and timesteps.
+
+    Raises:
+        ValueError: if the denoiser has a single timestep.
     """
     scoring = _Scoring(denoiser, images, batch_size, seed)
     posterior = scoring.posterior()
@@ -266,18 +274,21 @@ class _Scoring:
 
     def _terms(self, images: Tensor, labels: Tensor, timesteps: Timesteps) -> Tensor:
         """Weighted terms ``(P, len(timesteps))`` of images of these numbers under labels."""
-        pairs = [
-            (self._images[index], label)
-            for index, label in zip(
+        batches = list(
+            zip(
                 images.to(self._device).split(self._batch_size),
                 labels.to(self._device).split(self._batch_size),
                 strict=True,
             )
-        ]
+        )
         columns = []
         for t, weight in timesteps:
             epsilon = self._noise()
-            terms = [self._bound.diffusion(x0, t, part, epsilon) for x0, part in pairs]
+            # A batch at a time: with many labels, the images of all pairs would fill the memory.
+            terms = [
+                self._bound.diffusion(self._images[index], t, part, epsilon)
+                for index, part in batches
+            ]
             columns.append(torch.cat(terms) * weight)
         return torch.stack(columns, dim=1)
 

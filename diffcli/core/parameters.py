@@ -22,6 +22,10 @@ MAX_TIMESTEPS = 100_000
 MAX_SEED = 2**32 - 1  # torch's generator on the CPU uses no more bits
 MAX_GUIDANCE_SCALE = 1000.0
 
+# 1 - beta has 16 digits: six are left of this beta, which linear-rescaled can divide by 100.  None
+# are left of one below 1e-16, and a timestep without noise would be divided by.
+_LEAST_BETA = 1e-8
+
 # Above this side in pixels, a level of single pixels costs more than it brings.
 _LARGEST_WITHOUT_PATCHES = 48
 
@@ -36,7 +40,7 @@ class ScheduleConfig:
             ``cosine`` (Nichol & Dhariwal 2021, eq. 17) or ``rectified-flow`` (Liu et al. 2023,
             eq. 1); the last two do not use the range of betas.
         num_timesteps: T.
-        beta_start: beta of timestep 0.
+        beta_start: beta of timestep 0, at least 1e-8.
         beta_end: beta of timestep T - 1.
 
     Raises:
@@ -54,9 +58,9 @@ class ScheduleConfig:
             raise ValueError(
                 f"num_timesteps must be in 1 .. {MAX_TIMESTEPS}, not {self.num_timesteps}"
             )
-        if not 0 < self.beta_start <= self.beta_end < 1:
+        if not _LEAST_BETA <= self.beta_start <= self.beta_end < 1:
             raise ValueError(
-                "betas must satisfy 0 < beta_start <= beta_end < 1, "
+                f"betas must satisfy {_LEAST_BETA:g} <= beta_start <= beta_end < 1, "
                 f"not {self.beta_start} .. {self.beta_end}"
             )
 
@@ -215,6 +219,20 @@ class SamplingSettings:
             raise ValueError(f"spacing must be in 0.1 .. 10, not {self.spacing:g}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be in 0 .. 1, not {self.eta:g}")
+
+    def check_timesteps(self, num_timesteps: int) -> None:
+        """Check that the settings are for a schedule of that many timesteps.
+
+        Raises:
+            ValueError: if there are more steps than timesteps, or the guidance interval ends
+                after the last one.
+        """
+        if self.steps > num_timesteps:
+            raise ValueError(f"steps must be in 1 .. {num_timesteps}, not {self.steps}")
+        if self.guidance_interval and self.guidance_interval[1] >= num_timesteps:
+            raise ValueError(
+                f"a guidance interval must be in 0-{num_timesteps - 1}, the model's timesteps"
+            )
 
     def guidance_at(self, t: int) -> float:
         """The guidance scale at a timestep."""

@@ -9,16 +9,21 @@ from typing import NamedTuple
 
 import psutil
 import torch
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.naming import is_unicode
 from diffcli.files.pictures import fitted, from_pillow
 from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 
 _MOST_UNREADABLE = 0.1
 _MOST_OF_OTHER_SIZES = 0.1
 _SHARE_OF_MEMORY = 0.5
+
+# Each holds a picture, which may be of 89 million pixels, up to twice while it is decoded.
+_READERS = 8
 
 OnProgress = Callable[[int, int, int], None]
 """Called with the number of pictures read, that of all, and the bytes that all of them take."""
@@ -59,11 +64,11 @@ def load_folder(
         on_progress: called before the first picture is read, and after each.
 
     Raises:
-        UsageError: if there are no pictures, or they differ in size and ``size`` is None.
+        UsageError: see ``list_pictures``; or if pictures differ in size and ``size`` is None.
         DiffcliError: if over a tenth of the files cannot be read, or they need too much memory.
     """
     class_names, files = list_pictures(folder)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         probes = list(pool.map(_probe, [path for path, _ in files]))
         unreadable = [probe for probe in probes if isinstance(probe, Unreadable)]
         _refuse_too_many(unreadable, len(files))
@@ -111,17 +116,24 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     """The classes of a folder, and the path and the class number of each picture.
 
     Raises:
-        UsageError: if there are no pictures, or a class has none.
+        UsageError: if there are no pictures, a class has none, pictures lie beside class folders,
+            or the name of a class is not valid Unicode.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
-    classes = sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    classes = sorted(path for path in visible if path.is_dir())
+    if classes and (loose := sum(map(_is_picture, visible))):
+        raise UsageError(
+            f"beside the class folders in {folder} lie pictures without a class ({loose}); move "
+            "them into a class folder, or remove them"
+        )
+    places = classes or [folder]
+    # A model is saved with the names of its classes, as UTF-8.
+    if odd := [place for place in places if not is_unicode(place.name)]:
+        raise UsageError(f"the name of the folder {odd[0]} is not valid Unicode; rename it")
     files = [
-        (path, label)
-        for label, place in enumerate(classes or [folder])
-        for path in sorted(_pictures_in(place))
+        (path, label) for label, place in enumerate(places) for path in sorted(_pictures_in(place))
     ]
     if not files:
         raise UsageError(
@@ -133,25 +145,36 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
         raise UsageError(
             f"the class folder {folder / empty[0]} has no pictures; remove it or fill it"
         )
-    return tuple(place.name for place in classes or [folder]), files
+    return tuple(place.name for place in places), files
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in READABLE_SUFFIXES and path.is_file():
+        if not hidden and _is_picture(path):
             yield path
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in READABLE_SUFFIXES and path.is_file()
 
 
 def _probe(path: Path) -> _Probe | Unreadable:
     try:
         with open_picture(path) as picture:
-            # Paint programs store grey drawings as RGB.
-            bands = [band.tobytes() for band in picture.split()]
-            grey = bands.count(bands[0]) == len(bands)
-            return _Probe((picture.height, picture.width), grey)
+            return _Probe((picture.height, picture.width), _is_grey(picture))
     except DiffcliError as error:
         return Unreadable(path, str(error))
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    """Whether all bands are the same: paint programs store grey drawings as RGB."""
+    first = picture.getchannel(0)
+    # One band at a time, because a picture can be large.
+    return not any(
+        ImageChops.difference(first, picture.getchannel(band)).getbbox()
+        for band in range(1, len(picture.getbands()))
+    )
 
 
 def _read(path: Path, size: tuple[int, int], channels: int) -> Tensor | Unreadable:

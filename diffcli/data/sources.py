@@ -1,6 +1,7 @@
 """Data sets by name or path."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from diffcli.data.images import LabelledImages, proportional_subset, resized
 from diffcli.data.mnist import load_mnist
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.locations import cache_folder
+from diffcli.files.naming import is_unicode
 
 if TYPE_CHECKING:
     from torchvision.datasets import MNIST
@@ -62,10 +64,15 @@ def load_data(
         on_progress: called while a folder is read.
 
     Raises:
-        UsageError: if there is no such name or path.
+        UsageError: if there is no such name or path, or the path is not valid Unicode.
         DiffcliError: if it cannot be downloaded or read.
     """
-    path = Path(source).expanduser()
+    # A model is saved with the name of its data set, as UTF-8.
+    if not is_unicode(source):
+        raise UsageError(f"the path {source} is not valid Unicode; rename it", "data")
+    path = Path(source)
+    with suppress(RuntimeError):  # "~name" of no user is no path that there is
+        path = path.expanduser()
     unreadable: list[Unreadable] = []
     other_sizes = 0
     if source == "mnist":
@@ -91,15 +98,17 @@ def _hold_out(data: LabelledImages) -> Splits:
     """Set a twentieth of the images of each label aside, or 16 in all, always the same.
 
     Which average of a run is kept, and whether it copies, is decided by them; but of the fewest
-    images, most are needed for training.
+    images, most are needed for training, and the only one of a label always.
     """
     few = min(_FEWEST_HELD_OUT, round(len(data) * _LARGEST_HELD_OUT_SHARE))
     count = max(1, few, round(len(data) * _HELD_OUT_SHARE))
     chosen = proportional_subset(data.labels, count, seed=0)
+    # Of two or more images of a label, these are never all: they are at most every second one.
+    spare = chosen[data.labels.bincount()[data.labels[chosen]] > 1]
     left = torch.ones(len(data), dtype=torch.bool)
-    # A single image is used as both.
-    left[chosen] = len(data) == 1
-    return data.subset(left.nonzero()[:, 0]), data.subset(chosen)
+    left[spare] = False
+    # If there are none to spare, some are used as both.
+    return data.subset(left.nonzero()[:, 0]), data.subset(spare if len(spare) else chosen)
 
 
 def _fetch(name: str, folder: Path) -> Splits:

@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from diffcli.errors import DiffcliError
 from diffcli.files.writing import write_atomically
 
-# NumPy decompresses whatever an archive holds; a few megabytes of it can be terabytes of zeros.
+# A few megabytes of an archive can be terabytes of zeros.
 _MAX_BYTES = 4 << 30
 
 
@@ -68,13 +67,9 @@ def load_npz(path: Path) -> PictureArrays:
         DiffcliError: if the file is missing or damaged, or its arrays are not as above.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            with path.open("rb"):  # a missing file is another error
-                raise ValueError("it is no zip archive")
-        # NumPy leaves a file that it opens itself open if that is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as archive:
             images, labels = _read_array(archive, "images"), _read_array(archive, "labels")
-            seeds = _read_array(archive, "seeds") if "seeds" in archive else None
+            seeds = _read_array(archive, "seeds") if "seeds.npy" in archive.namelist() else None
     except OSError as error:
         raise DiffcliError(f"cannot read {path}: {error.strerror or error}", "samples") from error
     except (
@@ -82,7 +77,6 @@ def load_npz(path: Path) -> PictureArrays:
         zlib.error,
         lzma.LZMAError,
         EOFError,
-        KeyError,  # an array's file without its suffix
         MemoryError,
         NotImplementedError,  # an unknown compression
         RuntimeError,  # encrypted
@@ -111,21 +105,21 @@ def load_npz(path: Path) -> PictureArrays:
     )
 
 
-def _read_array(archive: NpzFile, name: str) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array.
 
     Raises:
         ValueError: if there is none, it is too large, or it holds objects.
     """
-    if name not in archive:
-        raise ValueError(f"it has no array {name!r}")
-    size = archive.zip.getinfo(f"{name}.npy").file_size if archive.zip else 0
-    if size > _MAX_BYTES:
-        raise ValueError(f"its array {name!r} has {size:,} bytes")
-    array = archive[name]
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"its {name!r} is no array")
-    return array
+    try:
+        member = archive.getinfo(f"{name}.npy")
+    except KeyError as error:
+        raise ValueError(f"it has no array {name!r}") from error
+    if member.file_size > _MAX_BYTES:
+        raise ValueError(f"its array {name!r} has {member.file_size:,} bytes")
+    # NumPy's own archive would rather read a member without the suffix, whatever its size.
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _unusable(path: Path, why: str) -> DiffcliError:

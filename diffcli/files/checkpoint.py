@@ -32,7 +32,8 @@ class ModelDescription:
         training: a summary of the training for people; any JSON object.
 
     Raises:
-        ValueError: if there are not as many class names as classes.
+        ValueError: if there are not as many class names as classes, or the settings are not for
+            as few timesteps.
     """
 
     architecture: UNetConfig
@@ -49,6 +50,7 @@ class ModelDescription:
                 f"there are {len(self.class_names)} class names "
                 f"for {self.architecture.num_classes} classes"
             )
+        self.sampling.check_timesteps(self.schedule.num_timesteps)
 
     @property
     def is_distilled(self) -> bool:

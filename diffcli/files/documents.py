@@ -26,15 +26,21 @@ def parse_document(text: str | bytes) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        ValueError: if the text is no JSON object, holds NaN or infinity, or is nested deeply.
+        ValueError: if the text is no JSON object, is nested deeply, or holds what could not be
+            written again: NaN, infinity, or text that is not valid Unicode.
     """
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError("its metadata is no JSON") from error
     if not isinstance(document, dict):
         raise ValueError("its metadata is no JSON object")
     _check_depth(document, _MAX_DEPTH)
+    try:
+        # Infinity can come as 1e999, and half a character as "\ud800".
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise ValueError("its metadata is no JSON: a number or a text is not valid") from error
     return document
 
 
@@ -44,10 +50,6 @@ def _check_depth(value: Any, left: int) -> None:
     for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, dict | list):
             _check_depth(item, left - 1)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def decode(cls: type[T], document: Any) -> T:

@@ -63,6 +63,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise _not_ours(path, "it is no PNG, GIF or WebP") from error
     except OSError as error:
         raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise _not_ours(path, f"it is damaged ({error})") from error
     if text is None or len(text) > _MAX_DOCUMENT:

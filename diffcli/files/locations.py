@@ -1,6 +1,7 @@
 """Where models and cached files are."""
 
 import os
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -23,15 +24,16 @@ def shipped_file(name: str) -> Path:
 
 
 def is_shipped(path: Path) -> bool:
-    """Whether a model is one of the package's."""
-    return path in [shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS]
+    """Whether a file that exists is a model of the package, by whatever path or link."""
+    shipped = [shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS]
+    return any(file.exists() and file.samefile(path) for file in shipped)
 
 
 def find_model(wanted: Path | None = None) -> Path:
     """The path of a model.
 
     Args:
-        wanted: a file, a run's folder, a run's name in ``runs/``, or the name of a shipped model.
+        wanted: the name of a shipped model, a file, a run's folder, or a run's name in ``runs/``.
             If None: the model in ``runs/`` that was written last, or else the first shipped one.
 
     Raises:
@@ -39,11 +41,11 @@ def find_model(wanted: Path | None = None) -> Path:
     """
     if wanted is None:
         return usual_models()[0]
+    if str(wanted) in SHIPPED_MODELS:
+        return shipped_file(f"{wanted}.safetensors")
     for candidate in (wanted, wanted / MODEL_FILE, RUNS_FOLDER / wanted / MODEL_FILE):
         if candidate.is_file():
             return candidate
-    if str(wanted) in SHIPPED_MODELS:
-        return shipped_file(f"{wanted}.safetensors")
     raise UsageError(
         f"there is no model {wanted}: it must be a .safetensors file, a run's folder, the name of "
         f"a run in {RUNS_FOLDER}/, or {' or '.join(SHIPPED_MODELS)}",
@@ -53,8 +55,12 @@ def find_model(wanted: Path | None = None) -> Path:
 
 def usual_models() -> list[Path]:
     """The models in ``runs/``, the one that was written last first, and then those shipped."""
-    models = [path for path in RUNS_FOLDER.glob(f"*/{MODEL_FILE}") if path.is_file()]
-    models.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    written: dict[Path, float] = {}
+    for path in RUNS_FOLDER.glob(f"[!.]*/{MODEL_FILE}"):
+        with suppress(OSError):  # gone since then, or in a folder that may not be read
+            if path.is_file():
+                written[path] = path.stat().st_mtime
+    models = sorted(written, key=written.__getitem__, reverse=True)
     return [*models, *(shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS)]
 
 

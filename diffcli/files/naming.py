@@ -5,7 +5,7 @@ This module does not import torch.
 
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffcli.errors import UsageError
@@ -14,6 +14,14 @@ _PATTERN_FIELDS = ("label", "seed", "index")
 _LONGEST_NAME = 60
 # Devices of Windows, whatever follows after a dot.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, as all files of this program are.
+
+    Names of files that are not UTF-8 themselves come with lone surrogates, which cannot.
+    """
+    return re.search(r"[\ud800-\udfff]", text) is None
 
 
 def is_device(name: str) -> bool:
@@ -52,21 +60,38 @@ def pattern_fields(pattern: str) -> set[str]:
     return set(fields)
 
 
-def file_names(class_names: Iterable[str]) -> list[str]:
+def file_names(class_names: Sequence[str]) -> list[str]:
     """A file name for each class, valid on all file systems.
 
-    They differ from each other, also if case is ignored.
+    They differ from each other, also if case is ignored.  A class name that is valid already is
+    the file name of no other class.
     """
-    names: list[str] = []
-    taken: set[str] = set()
-    for class_name in class_names:
-        name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
-        if is_device(name):
-            name = f"_{name}"
-        unique, number = name, 1
-        while unique.casefold() in taken:
-            number += 1
-            unique = f"{name}_{number}"
-        taken.add(unique.casefold())
-        names.append(unique)
+    names = [_file_name(name) for name in class_names]
+    kept: dict[str, int] = {}
+    for index, name in enumerate(class_names):
+        if name == names[index]:
+            kept.setdefault(name.casefold(), index)
+    taken = set(kept)
+    numbers: dict[str, int] = {}
+    for index, name in enumerate(names):
+        same = name.casefold()
+        if kept.get(same) == index:
+            continue
+        while names[index].casefold() in taken:
+            numbers[same] = numbers.get(same, 1) + 1
+            names[index] = f"{name}_{numbers[same]}"
+        taken.add(names[index].casefold())
     return names
+
+
+def _file_name(class_name: str) -> str:
+    name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
+    return f"_{name}" if is_device(name) else name
+
+
+def class_numbers(class_names: Sequence[str]) -> dict[str, int]:
+    """The number of each class by its name, and by the one that ``file_names`` gives it."""
+    numbers = {name: number for number, name in enumerate(file_names(class_names))}
+    for number, name in enumerate(class_names):
+        numbers.setdefault(name, number)
+    return numbers

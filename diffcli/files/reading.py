@@ -1,6 +1,6 @@
 """Reading pictures of any usual format, upright and without transparency."""
 
-import warnings
+import math
 from pathlib import Path
 from typing import cast
 
@@ -20,11 +20,6 @@ READABLE_SUFFIXES = frozenset(
 _GREY_MODES = frozenset({"1", "L", "LA", "La"})
 _DEEP_GREY_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
-# Once for the process and not around each call: changing the filters is not thread-safe, and
-# several threads read a folder.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
 
 def open_picture(path: Path) -> Image.Image:
     """Read a picture, rotated as its EXIF data says, on white if transparent; one frame only.
@@ -33,10 +28,16 @@ def open_picture(path: Path) -> Image.Image:
         A picture of mode ``L`` if it is stored in shades of grey, else ``RGB``.
 
     Raises:
-        DiffcliError: if there is no such file, or no picture in it that can be decoded.
+        DiffcliError: if there is no such file, or no picture in it that can be decoded; or if it
+            has more pixels than Pillow warns of.
+        MemoryError: if there is not enough memory.
     """
     try:
         with Image.open(path, formats=READABLE) as picture:
+            # Pillow refuses twice as many; of these it warns, and what becomes of warnings is for
+            # the program to say, which may be a notebook.
+            if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
             picture.load()
             return _flattened(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError as error:
@@ -47,6 +48,8 @@ def open_picture(path: Path) -> Image.Image:
         ) from error
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise _unusable(path, f"it is damaged ({error})") from error
 
@@ -62,7 +65,7 @@ def _flattened(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         ground = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(ground, picture.convert("RGBA")).convert(target)
-    return picture.convert(target)
+    return picture if picture.mode == target else picture.convert(target)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

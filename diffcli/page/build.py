@@ -10,7 +10,6 @@ import html
 import json
 import re
 from dataclasses import asdict
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -18,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from diffcli import __version__
 from diffcli.core.denoiser import Denoiser
 from diffcli.errors import UsageError
 from diffcli.files.checkpoint import ModelDescription
@@ -60,7 +60,7 @@ def build_page(description: ModelDescription, denoiser: Denoiser) -> bytes:
         "is_distilled": description.is_distilled,
         "class_names": description.class_names,
         "dataset": dataset,
-        "version": version("diffcli"),
+        "version": __version__,
         "tensors": [
             {"name": name, "count": tensors[name].numel(), "scale": scale}
             for name, (_, scale) in rounded.items()

@@ -136,11 +136,10 @@ class Model:
         Raises:
             UsageError: if there are more steps than timesteps, or guidance beyond the last one.
         """
-        count, interval = self.num_timesteps, settings.guidance_interval
-        if settings.steps > count:
-            raise UsageError(f"steps must be in 1 .. {count} for this model, not {settings.steps}")
-        if interval and interval[1] >= count:
-            raise UsageError(f"a guidance interval must be in 0-{count - 1}, the model's timesteps")
+        try:
+            settings.check_timesteps(self.num_timesteps)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def request(
         self,
@@ -294,8 +293,8 @@ class Model:
             on_progress: called with the number of pictures done and of all.
 
         Raises:
-            UsageError: if the model is distilled, and gives no likelihood, or the pictures have
-                another shape.
+            UsageError: if the model gives no likelihood, because it is distilled or has a single
+                timestep, or the pictures have another shape.
         """
         if self.description.is_distilled:
             raise UsageError(
@@ -307,7 +306,10 @@ class Model:
         parts = []
         for part in pixels.split(_SCORED_AT_ONCE):
             size = self.batch_size(SamplingSettings())
-            parts.append(score(self.denoiser, to_model_range(part), size, seed))
+            try:
+                parts.append(score(self.denoiser, to_model_range(part), size, seed))
+            except ValueError as error:
+                raise UsageError(f"{self.path}: {error}", "model") from error
             if on_progress:
                 on_progress(sum(len(done.bits) for done in parts), len(pixels))
         return Score(*map(torch.cat, zip(*parts, strict=True)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffcli.data.folder import Unreadable, list_pictures
 from diffcli.errors import DiffcliError
 from diffcli.files.arrays import load_npz
+from diffcli.files.naming import class_numbers
 from diffcli.files.pictures import fitted, from_pillow, to_pillow
 from diffcli.files.reading import open_picture
 
@@ -40,7 +41,8 @@ def read_pictures(
 
     Args:
         paths: of pictures, whose classes are not known; of folders, whose sub-folders are
-            classes; of ``npz`` files, whose labels are class numbers.
+            classes, by name or by the file name that drawn ones get; of ``npz`` files, whose
+            labels are class numbers.
         shape: ``(C, H, W)`` of the model.
         class_names: of the model.
 
@@ -48,6 +50,7 @@ def read_pictures(
         DiffcliError: if one that is named cannot be read, or none of a folder.
     """
     channels, height, width = shape
+    known = class_numbers(class_names)
     unreadable: list[Unreadable] = []
     converted = 0
 
@@ -62,7 +65,6 @@ def read_pictures(
     for path in paths:
         if path.is_dir():
             classes, files = list_pictures(path)
-            numbers = [class_names.index(c) if c in class_names else UNKNOWN for c in classes]
             for file, label in files:
                 try:
                     pixels.append(fit(open_picture(file)))
@@ -70,13 +72,13 @@ def read_pictures(
                     unreadable.append(Unreadable(file, str(error)))
                     continue
                 names.append(str(file))
-                labels.append(numbers[label])
+                labels.append(known.get(classes[label], UNKNOWN))
         elif path.suffix.lower() == ".npz":
             arrays = load_npz(path)
             names += [f"{path}[{index}]" for index in range(len(arrays.images))]
             pixels += [fit(to_pillow(image)) for image in arrays.images]
-            known = range(len(class_names))
-            labels += [label if label in known else UNKNOWN for label in arrays.labels.tolist()]
+            numbers = range(len(class_names))
+            labels += [label if label in numbers else UNKNOWN for label in arrays.labels.tolist()]
         else:
             names.append(str(path))
             pixels.append(fit(open_picture(path)))

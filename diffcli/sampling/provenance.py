@@ -1,12 +1,13 @@
 """Where a picture comes from: all that is needed to draw it again, kept as its metadata."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from diffcli import __version__
 from diffcli.core.parameters import PredictionType, ScheduleConfig
 from diffcli.core.samplers import SAMPLERS
 from diffcli.errors import DiffcliError
@@ -67,7 +68,7 @@ class Provenance:
     request: SampleRequest
     layout: Layout
     sheet: Sheet | None = None
-    diffcli: str = version("diffcli")
+    diffcli: str = __version__
     torch: str = torch.__version__
     schema_version: int = SCHEMA_VERSION
 
@@ -122,7 +123,11 @@ class Provenance:
 
 def find_recorded_model(model: ModelIdentity) -> Path | None:
     """The file in ``runs/``, or the shipped one, that drew a picture; None if it is not there."""
-    return next((path for path in usual_models() if fingerprint(path) == model.sha256), None)
+    for path in usual_models():
+        with suppress(OSError):  # another one may still be it
+            if fingerprint(path) == model.sha256:
+                return path
+    return None
 
 
 def read_provenance(path: Path) -> Provenance:

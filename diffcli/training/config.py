@@ -168,11 +168,6 @@ class RunConfig:
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} must be positive, not {limit:g}")
-        if self.recipe.sampling.steps > self.recipe.schedule.num_timesteps:
-            raise ValueError(
-                f"{self.recipe.sampling.steps} sampling steps are more than the "
-                f"{self.recipe.schedule.num_timesteps} timesteps"
-            )
 
     def budget(self, images: int) -> Budget:
         """The end of the run on a data set of that many images: whichever limit comes first."""

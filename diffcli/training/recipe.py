@@ -74,6 +74,7 @@ class Recipe:
             raise ValueError(f"label_dropout must be in 0 .. 1, not {self.label_dropout:g}")
         if not 0 <= self.augmentation <= 1:
             raise ValueError(f"augmentation must be in 0 .. 1, not {self.augmentation:g}")
+        self.sampling.check_timesteps(self.schedule.num_timesteps)
 
 
 def distillation_recipe(
@@ -90,8 +91,6 @@ def distillation_recipe(
     Raises:
         ValueError: if there are more steps than timesteps.
     """
-    if not 1 <= steps <= schedule.num_timesteps:
-        raise ValueError(f"steps must be in 1 .. {schedule.num_timesteps}, not {steps}")
     return replace(
         RECIPES["fast"],
         name="distillation",
@@ -136,7 +135,7 @@ def fine_tuning_recipe(
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    # The best digits per minute on a CPU; tests/benchmarks/README.md has the comparisons.
+    # The best digits per minute on a CPU; tests/benchmarks/EXPERIMENTS.md has the comparisons.
     "fast": Recipe(
         name="fast",
         schedule=ScheduleConfig("cosine", 300),

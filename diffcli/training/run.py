@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffcli import __version__
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.sources import DataSet
 from diffcli.sampling.model import Model
@@ -270,7 +270,7 @@ class Run:
             "validation_quarters": self._best.kept_quarters,
             "copies": self._copies,
             "complete": self.progress >= 1,
-            "diffcli": version("diffcli"),
+            "diffcli": __version__,
             "torch": torch.__version__,
         }
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from diffcli.charts import text as charts_text
 from diffcli.charts.colours import INK
 from diffcli.charts.text import (
     elided,
@@ -23,6 +24,34 @@ def test_elided_text_fits(text: str, width: int) -> None:
     short = elided(text, width)
     assert width_of(short) <= width
     assert short == text or (short.endswith("…") and text.startswith(short[:-1]))
+
+
+@settings(deadline=None)
+@given(st.text("iW ́", max_size=200), st.integers(-5, 300))
+def test_elided_text_is_as_long_as_fits(text: str, width: int) -> None:
+    short = elided(text, width)
+    if short == text or len(short) > width:
+        return
+    assert text.startswith(short[:-1])
+    longer = text[: len(short)]
+    assert width_of(longer.rstrip() + "…") > width or longer.endswith(" ")
+
+
+@pytest.mark.parametrize("letter", ["x", "́", " "])
+def test_the_rest_of_a_long_name_is_not_measured(
+    letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(text: str, size: int) -> int:
+        measured.append(len(text))
+        return width_of(text, size)
+
+    monkeypatch.setattr(charts_text, "width_of", measure)
+    short = elided(letter * 10**6, 120)
+    assert short.endswith("…")
+    assert len(short) <= 121
+    assert sum(measured) < 2000
 
 
 @given(st.text())

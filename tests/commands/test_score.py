@@ -182,9 +182,9 @@ def test_the_table_and_the_figure(
     diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    picture("zero/[red]a.png")
-    picture("zero/b.png", 100)
-    result = diffcli("score", "--model", model, ".", "-o", "score.png")
+    picture("set/zero/[red]a.png")
+    picture("set/zero/b.png", 100)
+    result = diffcli("score", "--model", model, "set", "-o", "score.png")
     assert result.code == 0, result.err
     assert "[red]a.png" in result.out
     assert "label found:" in result.out
@@ -193,7 +193,7 @@ def test_the_table_and_the_figure(
         assert figure.width > 600
         # Two blocks of the same width, one below the other.
         assert figure.height > 2 * 4 * 100
-    result = diffcli("score", "--model", model, ".", "-o", "score.png", "--force", "--json")
+    result = diffcli("score", "--model", model, "set", "-o", "score.png", "--force", "--json")
     assert json.loads(result.out)["count"] == 2
     assert result.err.endswith("figure: score.png\n")
 

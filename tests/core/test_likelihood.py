@@ -1,10 +1,14 @@
 """The variational bound and the diffusion classifier, on data whose densities are known."""
 
 import math
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.likelihood import VariationalBound, draw_timesteps, misfit, score
@@ -141,6 +145,46 @@ def test_clear_labels_are_found_among_many() -> None:
     assert found.posterior.argmax(1).tolist() == [3, 9, 0]
     assert float(found.posterior.amax(1).min()) > 0.999
     assert torch.allclose(found.posterior.sum(1), torch.ones(3).double())
+
+
+class MostImages(TorchFunctionMode):
+    """How many images, or as many estimates, there were at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._alive: list[weakref.ref[Tensor]] = []
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        _types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.shape[1:] == SHAPE:
+            self._alive.append(weakref.ref(made))
+            alive = [tensor for known in self._alive if (tensor := known()) is not None]
+            self._alive = [weakref.ref(tensor) for tensor in alive]
+            self.most = max(self.most, sum(map(len, alive)))
+        return made
+
+
+def test_images_of_many_labels_are_in_memory_a_batch_at_a_time() -> None:
+    means = torch.rand(50, *SHAPE, generator=torch.Generator().manual_seed(3)) - 0.5
+    model, x0 = denoiser(means), means[:12].clone()
+    with MostImages() as images:
+        score(model, x0, batch_size=4)
+    # Of 600 pairs of an image and a label.
+    assert 12 < images.most < 120
+
+
+def test_one_timestep_gives_no_likelihood() -> None:
+    """It has no term in which labels could be compared."""
+    with pytest.raises(ValueError, match="at timesteps above 0, and there are none"):
+        score(denoiser(ZERO, even_schedule(1)), normal(1), batch_size=1)
+    assert score(denoiser(ZERO, even_schedule(2)), normal(1), batch_size=1).bits.isfinite().all()
 
 
 def test_bits_are_those_of_the_density() -> None:

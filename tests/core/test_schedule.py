@@ -165,6 +165,17 @@ def test_signal_too_small_for_float64_still_falls(config: ScheduleConfig) -> Non
         assert last.x.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["linear", "linear-rescaled"])
+@pytest.mark.parametrize("num_timesteps", [1, 1000, 100_000])
+def test_the_least_beta_is_noise(name: ScheduleName, num_timesteps: int) -> None:
+    config = ScheduleConfig(name, num_timesteps, 1e-8, 1e-8)
+    schedule = NoiseSchedule.from_config(config)
+    expected = 1e-8 * (1000 / num_timesteps if name == "linear-rescaled" else 1)
+    _, sigma = schedule.alpha_sigma(0)
+    assert sigma**2 == pytest.approx(expected, rel=1e-5)
+    assert (schedule.log_snr.diff() < 0).all()
+
+
 @pytest.mark.parametrize(
     "config", CONFIGS, ids=lambda config: f"{config.name}-{config.num_timesteps}"
 )
@@ -185,6 +196,8 @@ def test_prior_kl_is_the_divergence_of_two_normals(config: ScheduleConfig) -> No
         ({"num_timesteps": 0}, "num_timesteps"),
         ({"num_timesteps": 100_001}, "num_timesteps"),
         ({"beta_start": 0.0}, "betas"),
+        ({"beta_start": 0.99e-8}, "betas must satisfy 1e-08 <= beta_start"),
+        ({"beta_start": 1e-17, "beta_end": 1e-17}, "betas"),
         ({"beta_start": 0.5, "beta_end": 0.4}, "betas"),
         ({"beta_end": 1.0}, "betas"),
         ({"beta_end": math.nan}, "betas"),

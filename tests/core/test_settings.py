@@ -62,6 +62,24 @@ def test_steps_from_a_picture_have_the_same_spacing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 20}, None),
+        ({"steps": 21}, r"steps must be in 1 \.\. 20, not 21"),
+        ({"guidance_interval": (19, 19)}, None),
+        ({"guidance_interval": (3, 20)}, "interval must be in 0-19"),
+    ],
+)
+def test_settings_are_for_enough_timesteps(fields: dict[str, Any], message: str | None) -> None:
+    settings = replace(SETTINGS, **fields)
+    if message is None:
+        settings.check_timesteps(20)
+    else:
+        with pytest.raises(ValueError, match=message):
+            settings.check_timesteps(20)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"steps": 0},

@@ -1,5 +1,10 @@
 """Folders of pictures as data sets."""
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcli.data.folder import load_folder
+from diffcli.data import folder as folders
+from diffcli.data.folder import list_pictures, load_folder
 from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.reading import open_picture
 from tests.training.pictures import CLASSES, tiny_digits, write_folder
 
 
@@ -156,6 +163,78 @@ def test_an_empty_class_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(UsageError, match="no pictures"):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("read", [load_folder, list_pictures])
+def test_pictures_beside_class_folders_are_refused(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """Else a folder with one sub-folder would be that sub-folder alone."""
+    for name in ("old/1", "2", "3"):
+        solid(tmp_path / f"{name}.png", (8, 8), 0, "L")
+    with pytest.raises(UsageError, match=r"beside the class folders .* without a class \(2\)"):
+        read(tmp_path)
+    for name in ("2.png", "3.png"):
+        (tmp_path / name).rename(tmp_path / f".{name}")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    read(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names of files")
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_class_whose_name_is_not_unicode_is_refused(tmp_path: Path, flat: bool) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    solid(place / "1.png", (8, 8), 0, "L")
+    with pytest.raises(UsageError, match=r"caf\\udce9 is not valid Unicode; rename it") as caught:
+        load_folder(place if flat else tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_few_pictures_are_in_memory_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are many processors."""
+    readers: set[int] = set()
+
+    def slow(path: Path) -> Image.Image:
+        readers.add(threading.get_ident())
+        time.sleep(0.002)
+        return open_picture(path)
+
+    for number in range(60):
+        solid(tmp_path / f"{number}.png", (4, 4), number, "L")
+    monkeypatch.setattr(folders, "open_picture", slow)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 64, raising=False)
+    assert len(load_folder(tmp_path).pictures) == 60
+    assert 1 < len(readers) <= 8
+
+
+PEAK = """
+import re
+from pathlib import Path
+from diffcli.data.folder import load_folder
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+load_folder(Path("small"))
+before = peak()
+load_folder(Path("large"), (8, 8))
+print(peak() - before)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no /proc")
+def test_a_large_picture_is_in_memory_twice_at_most(tmp_path: Path) -> None:
+    """Pillow takes four bytes for a pixel in colour."""
+    solid(tmp_path / "small" / "a.png", (8, 8), (9, 9, 9))
+    (tmp_path / "large").mkdir()
+    Image.new("RGB", (6000, 5000), (9, 9, 9)).save(tmp_path / "large" / "a.png", compress_level=1)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    copies = int(done.stdout) * 1024 / (6000 * 5000 * 4)
+    assert 1 < copies < 2.4
 
 
 def test_a_set_beyond_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -152,6 +152,21 @@ def test_a_large_array_is_refused_before_it_is_unpacked(
         load_npz(tmp_path / "a.npz")
 
 
+def test_a_member_without_its_suffix_is_not_taken_for_the_array(tmp_path: Path) -> None:
+    """Of two members of one name, NumPy reads the one whose size was not compared."""
+    save_npz(tmp_path / "a.npz", torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([3, 4]))
+    large = header("|u1", (1000, 8, 8)) + bytes(64_000)
+    with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("images", large)
+        file.writestr("labels", b"no array")
+    read = load_npz(tmp_path / "a.npz")
+    assert (read.images.shape, read.labels.tolist()) == ((2, 1, 4, 4), [3, 4])
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
+        file.writestr("images", large)
+    with pytest.raises(DiffcliError, match="no array 'images'"):
+        load_npz(tmp_path / "b.npz")
+
+
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     save_npz(tmp_path / "whole.npz", torch.randint(256, (9, 1, 8, 8)).byte(), torch.arange(9))
     whole = (tmp_path / "whole.npz").read_bytes()

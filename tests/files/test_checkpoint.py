@@ -186,6 +186,10 @@ DEMANDING: dict[str, Change] = {
     "unknown field": lambda d: d.update(surprise=1),
     "sampler of another name": lambda d: d["sampling"].update(sampler="euler"),
     "no steps": lambda d: d["sampling"].update(steps=0),
+    "more steps than timesteps": lambda d: d["sampling"].update(steps=21),
+    "guidance after the last timestep": lambda d: d["sampling"].update(guidance_interval=[3, 20]),
+    "betas that are nothing": lambda d: d["schedule"].update(beta_start=1e-17, beta_end=1e-17),
+    "a class name that is no text": lambda d: d.update(class_names=["\ud800", "b", "c"]),
     "guidance that is text": lambda d: d["sampling"].update(guidance_scale="1"),
     "architecture that is null": lambda d: d.update(architecture=None),
 }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcli.core.parameters import ScheduleConfig, UNetConfig
-from diffcli.files.documents import decode
+from diffcli.files.documents import decode, parse_document
 
 JSON = st.recursive(
     st.none()
@@ -104,6 +104,37 @@ def test_decode_refuses_missing_and_unknown_fields() -> None:
     for document in documents:
         with pytest.raises(ValueError, match="no JSON object"):
             decode(Everything, document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": NaN}',
+        '{"a": [-Infinity]}',
+        '{"a": 1e999}',
+        '{"a": {"b": -1e999}}',
+        r'{"a": "\ud800"}',
+        r'{"a": ["x", "\udc00\ud800"]}',
+        r'{"\udfff": 1}',
+        b'{"a": "\xed\xa0\x80"}',
+    ],
+    ids=ascii,
+)
+def test_what_could_not_be_written_again_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="no JSON: a number or a text is not valid"):
+        parse_document(text)
+
+
+def test_the_largest_numbers_and_all_characters_are_taken() -> None:
+    assert parse_document(r'{"a": 1e308, "b": "\ud83d\ude00"}') == {"a": 1e308, "b": "\U0001f600"}
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=[]), max_size=3), JSON))
+def test_what_is_parsed_can_be_written(document: dict[str, Any]) -> None:
+    with suppress(ValueError):
+        parsed = parse_document(json.dumps(document))
+        assert parsed == document
+        json.dumps(parsed, ensure_ascii=False, allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("config", [UNetConfig(), UNetConfig(3, 32, 64, 7), ScheduleConfig()])

@@ -66,6 +66,7 @@ def png_with(text: bytes) -> bytes:
         (png_with(b"{"), "no JSON"),
         (png_with(b"[1]"), "no JSON object"),
         (png_with(b'{"a": NaN}'), "no JSON"),
+        (png_with(b'{"a": 1e999}'), "no JSON"),
         (png_with(b"\xff\xfe"), "no JSON"),
         (png_with(b'{"a":' + b"[" * 40 + b"]" * 40 + b"}"), "too deeply"),
         (png_with(b"[" * 100_000), "no JSON"),
@@ -78,6 +79,15 @@ def test_what_is_no_document_is_one_line(tmp_path: Path, content: bytes, why: st
     with pytest.raises(DiffcliError, match=why) as caught:
         read_document(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_lack_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        read_document(Path("a.png"))
 
 
 def test_a_missing_file_is_an_error() -> None:

@@ -57,6 +57,11 @@ def many_pixels(path: Path) -> None:
     path.write_bytes(png(9_200, 9_200))
 
 
+def colours(path: Path) -> None:
+    """240 MB once it is decoded, which may be held twice, but not three times."""
+    Image.new("RGB", (10_000, 6_000)).save(path, compress_level=1)
+
+
 def text_bomb(path: Path) -> None:
     """Metadata of 300 MB in 300 kB."""
     text = b"diffcli\0\0" + zlib.compress(b"a" * (300 << 20))
@@ -101,6 +106,7 @@ def deep_document(path: Path) -> None:
 PICTURES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "bomb.png": (bomb, "refused", "million pixels"),
     "many.png": (many_pixels, "read", "(9200, 9200)"),
+    "colours.png": (colours, "read", "(10000, 6000)"),
     "text-bomb.png": (text_bomb, "", ""),
     "much-text.png": (much_text, "", ""),
     "line.png": (long_line, "read", "(30000, 1)"),

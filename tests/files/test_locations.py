@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.errors import UsageError
-from diffcli.files.locations import SHIPPED_MODELS, find_model, shipped_file
+from diffcli.files.locations import SHIPPED_MODELS, find_model, is_shipped, shipped_file
 
 
 @pytest.fixture
@@ -24,6 +24,37 @@ def test_the_newest_run_comes_first(runs: Path) -> None:
     assert find_model() == Path("runs/b/model.safetensors")
 
 
+def test_a_run_that_is_removed_meanwhile_is_left_out(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_file = Path.is_file
+
+    def then_remove(path: Path) -> bool:
+        found = is_file(path)
+        if path.parent.name == "b":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", then_remove)
+    assert find_model() == Path("runs/c/model.safetensors")
+
+
+@pytest.mark.parametrize("name", SHIPPED_MODELS)
+def test_a_shipped_model_is_known_by_every_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = shipped_file(f"{name}.safetensors")
+    assert is_shipped(file)
+    assert is_shipped(file.parent / ".." / file.parent.name / file.name)
+    (tmp_path / file.name).write_bytes(b"another one")
+    assert not is_shipped(tmp_path / file.name)
+    if os.name != "nt":
+        (tmp_path / "link").symlink_to(file)
+        assert is_shipped(tmp_path / "link")
+    monkeypatch.chdir(file.parent)
+    assert is_shipped(Path(file.name))
+
+
 def test_without_runs_the_shipped_model_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,13 +69,13 @@ def test_a_model_goes_by_file_folder_or_name(runs: Path, named: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_MODELS)
-def test_a_shipped_model_goes_by_its_name_unless_a_run_has_it(runs: Path, name: str) -> None:
+def test_a_shipped_model_goes_by_its_name_whatever_else_has_it(runs: Path, name: str) -> None:
+    for own in (runs / name / "model.safetensors", Path(name, "model.safetensors")):
+        own.parent.mkdir()
+        own.touch()
     assert find_model(Path(name)) == shipped_file(f"{name}.safetensors")
     assert find_model(Path(name)).is_file()
-    own = runs / name / "model.safetensors"
-    own.parent.mkdir()
-    own.touch()
-    assert find_model(Path(name)).resolve() == own
+    assert find_model(Path("runs", name)).resolve() == runs / name / "model.safetensors"
 
 
 @pytest.mark.parametrize("named", ["nowhere", "unfinished", "runs", "."])

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcli.errors import UsageError
-from diffcli.files.naming import file_names, pattern_fields, unused_path
+from diffcli.files.naming import (
+    class_numbers,
+    file_names,
+    is_unicode,
+    pattern_fields,
+    unused_path,
+)
 
 
 def test_a_taken_name_gets_the_first_free_suffix(tmp_path: Path) -> None:
@@ -43,19 +49,45 @@ def test_ordinary_names_stay_as_they_are() -> None:
     assert file_names(names) == names
     assert file_names(["../../etc", "a/b", "A_b", "con\nsole"]) == [
         "_.._etc",
-        "a_b",
-        "A_b_2",
+        "a_b_2",
+        "A_b",
         "con_sole",
     ]
 
 
+@given(st.lists(st.text("aA/&_2.", max_size=4), max_size=12, unique=True))
+def test_classes_are_found_by_their_names_and_by_their_files(names: list[str]) -> None:
+    numbers = class_numbers(names)
+    assert [numbers[name] for name in names] == list(range(len(names)))
+    assert [numbers[name] for name in file_names(names)] == list(range(len(names)))
+
+
+@given(st.lists(st.text("ab/&_2.", max_size=4), max_size=12, unique=True))
+def test_valid_names_stay_as_they_are(names: list[str]) -> None:
+    for name, file in zip(names, file_names(names), strict=True):
+        assert (file_names([name]) == [name]) == (file == name)
+
+
+def test_of_classes_of_one_name_the_first_is_found() -> None:
+    assert class_numbers(["a", "a", "b"]) == {"a": 0, "a_2": 1, "b": 2}
+
+
+def test_many_classes_of_one_name_take_no_time() -> None:
+    assert file_names(["a"] * 50_000)[-1] == "a_50000"
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_unicode_is_what_can_be_encoded(text: str) -> None:
+    assert is_unicode(text) == (text.encode(errors="ignore").decode() == text)
+
+
 def test_devices_of_windows_are_no_file_names() -> None:
     assert file_names(["con", "Aux", "nul.png", "com1", "_con", "console", "com10"]) == [
-        "_con",
+        "_con_2",
         "_Aux",
         "_nul.png",
         "_com1",
-        "_con_2",
+        "_con",
         "console",
         "com10",
     ]

@@ -1,12 +1,16 @@
 """What a picture says of itself to other programs."""
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diffcli.core.parameters import SamplingSettings
-from diffcli.sampling.provenance import ModelIdentity, Provenance
+from diffcli.files.checkpoint import fingerprint
+from diffcli.sampling import provenance
+from diffcli.sampling.provenance import ModelIdentity, Provenance, find_recorded_model
 from diffcli.sampling.request import Interpolation, SampleRequest
 from tests import tiny
 
@@ -104,3 +108,23 @@ def test_all_of_it_is_in_one_order() -> None:
         "Per label: 2"
     )
     assert told.parameters() == parameters("DDPM", more, "2")
+
+
+def test_the_model_of_a_picture_is_found_beside_one_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c"):
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "model.safetensors").write_text(name)
+
+    def read(path: Path) -> str:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return fingerprint(path)
+
+    monkeypatch.setattr(provenance, "fingerprint", read)
+    for name, found in (("a", True), ("b", False), ("c", True)):
+        model = replace(MODEL, sha256=hashlib.sha256(name.encode()).hexdigest())
+        expected = Path("runs", name, "model.safetensors")
+        assert find_recorded_model(model) == (expected if found else None)
