@@ -1,16 +1,18 @@
 """``diffcli evaluate``: measure how good the pictures of a model, or any pictures, are."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
-from diffcli.commands.console import ProgressDisplay, say, warn_of_copies
+from diffcli.commands.console import ProgressDisplay, list_unreadable, say, warn_of_copies
 from diffcli.commands.options import (
     MODEL_PANEL,
     OUTPUT_PANEL,
     SAMPLING_PANEL,
     DeviceOption,
+    EtaOption,
     FeaturesOption,
     ForceOption,
     GuidanceOption,
@@ -27,7 +29,10 @@ from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from diffcli.data.sources import DataSet
+    from diffcli.evaluation.samples import Samples
     from diffcli.files.arrays import PictureArrays
+    from diffcli.sampling.model import Model
 
 _DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
 _MAX_CLASSES = 20
@@ -84,12 +89,13 @@ def evaluate(
     ] = None,
     features: FeaturesOption = "main",
     cas: Annotated[
-        bool, option("Also test a classifier trained on the pictures.", MODEL_PANEL, "--cas")
+        bool, option("Also train a classifier on the pictures, and test it.", MODEL_PANEL, "--cas")
     ] = False,
     device: DeviceOption = "auto",
     sampler: SamplerOption = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
+    eta: EtaOption = None,
     seed: Annotated[
         int,
         option(
@@ -111,7 +117,7 @@ def evaluate(
         ),
     ] = 1,
     output: Annotated[
-        Path | None, option("PNG to draw a report to.", OUTPUT_PANEL, "--output", "-o")
+        Path | None, option("PNG to write a report to.", OUTPUT_PANEL, "--output", "-o")
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -129,6 +135,7 @@ def evaluate(
                 "--sampler": sampler,
                 "--steps": steps,
                 "--guidance": guidance,
+                "--eta": eta,
                 "--seeds": seeds if seeds > 1 else None,
             }
         )
@@ -140,12 +147,11 @@ def evaluate(
 
     from dataclasses import asdict
 
-    from diffcli.data.sources import load_data
     from diffcli.device import open_device
     from diffcli.evaluation.judge import Judge
     from diffcli.evaluation.network import check_count
-    from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.samples import check_data, draw_samples, load_samples
+    from diffcli.evaluation.provide import count_features, find_features
+    from diffcli.evaluation.samples import draw_samples, fit_samples, read_samples
     from diffcli.evaluation.summary import Evaluation
     from diffcli.figures.report import draw_report
     from diffcli.files.locations import find_model
@@ -155,12 +161,17 @@ def evaluate(
     where = open_device(device)
     source = samples or find_model(model)
     drawer = None if samples else Model.load(source, where)
-    settings = drawer.settings(sampler, steps, guidance) if drawer else None
+    settings = (
+        drawer.settings(sampler=sampler, steps=steps, guidance_scale=guidance, eta=eta)
+        if drawer
+        else None
+    )
     data = data or (drawer.description.dataset if drawer else "mnist")
-    dataset = load_data(data, drawer.description.architecture.image_shape[1:] if drawer else None)
-    if drawer:
-        check_data(drawer, dataset.train)
-    read = load_samples(samples, dataset.train) if samples else None
+    stored = read_samples(samples) if samples else None
+    dataset = _dataset(data, drawer, stored, quiet)
+    read = fit_samples(stored, dataset.train) if stored else None
+    dimension = count_features(features, dataset.train, dataset.held_out)
+    check_count(len(read.images) if read else count, dimension, "samples")
     with ProgressDisplay(quiet) as display:
         _, network = find_features(
             features,
@@ -169,7 +180,6 @@ def evaluate(
             where,
             display.stage("training a feature network"),
         )
-        check_count(len(read.images) if read else count, network.head.in_features, "samples")
         judge = Judge(network, dataset.train, dataset.held_out, seed, display.show_stage)
 
         def sets() -> "Iterator[PictureArrays]":
@@ -183,19 +193,6 @@ def evaluate(
         evaluation = Evaluation(judge, dataset.train.class_names)
         for pictures in sets():
             evaluation.add(pictures, cas)
-    if output:
-        report = output_path(output, force)
-        save_png(
-            report,
-            draw_report(
-                pictures,
-                evaluation,
-                dataset.train,
-                f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}",
-            ),
-        )
-        if not quiet:
-            say(f"report: {report}")
     document = {
         "judged": str(source),
         "data": data,
@@ -207,6 +204,46 @@ def evaluate(
     _print_figures(document, as_json)
     if not quiet:
         _warn(document["median"]["copies"], document["real"]["images"])
+    if output:
+        title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
+        report = output_path(output, force)
+        save_png(report, draw_report(pictures, evaluation, dataset.train, title))
+        if not quiet:
+            say(f"report: {report}")
+
+
+def _dataset(
+    data: str, drawer: "Model | None", samples: "Samples | None", quiet: bool
+) -> "DataSet":
+    """The data set to compare with, in the size of the model or of the samples.
+
+    Only the pictures of a folder take the size of samples, as they may have many.  Other data sets
+    have one, which their samples should have, too.
+
+    Raises:
+        UsageError: if it has other classes or colours than the model.
+        DiffcliError: if it cannot be read.
+    """
+    from diffcli.data.sources import load_data
+    from diffcli.evaluation.samples import check_data
+
+    size = None
+    if drawer:
+        size = drawer.description.architecture.image_shape[1:]
+    elif samples and Path(data).expanduser().is_dir():
+        height, width = samples.pictures.images.shape[2:]
+        size = (height, width)
+    dataset = load_data(data, size)
+    if drawer:
+        check_data(drawer, dataset.train)
+    if not quiet:
+        list_unreadable(dataset.unreadable)
+        if samples and size and dataset.resized:
+            say(
+                f"pictures of another size than the samples, resized to {size[1]}x{size[0]}: "
+                f"{dataset.resized:,}"
+            )
+    return dataset
 
 
 def _warn(copies: float, held_out: int) -> None:
@@ -226,7 +263,8 @@ def _refuse(drawing: dict[str, object]) -> None:
 
 def _print_figures(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        # Out before the report is drawn, whatever becomes of that.
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
         return
 
     from rich.console import Console
@@ -247,11 +285,24 @@ def _print_figures(document: dict[str, Any], as_json: bool) -> None:
             cells.append(" .. ".join(form.format(document[end][name]) for end in ("low", "high")))
         cells.append("" if real[name] is None else form.format(real[name]))
         table.add_row(heading, *cells)
-    console = Console()
+    console = Console(highlight=False, markup=False)
     console.print(table)
-    shares = runs[0]["agreement_per_class"]
-    if len(shares) <= _MAX_CLASSES:
-        listed = "  ".join(
-            f"{name} {share:.1%}" for name, share in shares.items() if share is not None
+    if runs[0]["images"] > real["images"]:
+        console.print(
+            "Frechet distances, precision, recall, density and coverage are means over "
+            f"{runs[0]['parts']:,} x {real['images']:,} pictures, as many as there are test images"
         )
-        console.print(f"Recognised, by label: {listed}", highlight=False, markup=False)
+    shares = _shares_recognised(runs)
+    if len(shares) <= _MAX_CLASSES:
+        listed = "  ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        console.print(f"Recognised, by label: {listed}")
+
+
+def _shares_recognised(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """By label, the share of its pictures that are recognised as it: the mean over all sets."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, share in run["agreement_per_class"].items():
+            if share is not None:  # the set has pictures of this label
+                found.setdefault(name, []).append(share)
+    return {name: fmean(shares) for name, shares in found.items()}

@@ -12,6 +12,7 @@ from diffcli.commands.console import (
     Interruption,
     ProgressDisplay,
     deferred_interruption,
+    list_unreadable,
     sampling_text,
     say,
 )
@@ -41,7 +42,7 @@ def tune(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Model: file, run folder, name of a run, mnist or mnist-2step.",
+            help="Model to tune: file, run's folder or name, or mnist (with -o).",
             show_default="newest run, else digits",
         ),
     ] = None,
@@ -71,7 +72,9 @@ def tune(
     device: DeviceOption = "auto",
     output: Annotated[
         Path | None,
-        option("Model file to write.", OUTPUT_PANEL, "--output", "-o", shown="the model itself"),
+        option(
+            "Model file to write instead.", OUTPUT_PANEL, "--output", "-o", shown="the model itself"
+        ),
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -91,14 +94,17 @@ def tune(
     from diffcli.training.run_folder import run_of_model
 
     path = find_model(model)
-    run = None if output else run_of_model(path)
+    run = run_of_model(output or path)
     # Before the model is read: what a training saves after that would be lost.
     with run.locked() if run else nullcontext():
+        config = run.config() if run else None
         drawer = Model.load(path, open_device(device))
         if drawer.description.is_distilled:
             raise UsageError(f"{path} is distilled, and draws in the steps that it was made for")
         if not output and is_shipped(path):
             raise UsageError(f"{path} belongs to the program; name a file to write with --output")
+        if not output:
+            check_output(path.resolve(), (path.suffix.lower(),))
         distance = _distance(drawer, data, features, quiet)
         with deferred_interruption() as interruption:
             seconds = max_time or _DEFAULT_SECONDS
@@ -109,8 +115,8 @@ def tune(
             if better or output:
                 target = output_path(output, force) if output else path
                 description = replace(drawer.description, sampling=found.after.settings)
-                if run:  # which, if it goes on, saves its model with the settings in its config
-                    config = run.config()
+                # If the run goes on, it saves its model with the settings in its config.
+                if run and config and target == run.model:
                     recipe = replace(config.recipe, sampling=description.sampling)
                     run.save_config(replace(config, recipe=recipe))
                 save_model(target, description, drawer.denoiser.network.state_dict())
@@ -130,6 +136,8 @@ def _distance(drawer: "Model", data: str | None, features: str, quiet: bool) -> 
 
     description = drawer.description
     dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
+    if not quiet:
+        list_unreadable(dataset.unreadable)
     check_data(drawer, dataset.train)
     with ProgressDisplay(quiet) as display:
         _, network = find_features(

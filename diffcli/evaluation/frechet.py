@@ -23,9 +23,9 @@ def fit_gaussian(features: Tensor) -> Gaussian:
     """
     count, dimension = features.shape
     check_count(count, dimension, "images")
-    centred = features.double()
-    mean = centred.mean(dim=0)
-    centred -= mean
+    values = features.double()
+    mean = values.mean(dim=0)
+    centred = values - mean
     return Gaussian(mean, centred.T @ centred / (count - 1))
 
 

@@ -1,7 +1,8 @@
 """Comparing labelled samples with a data set, by a feature network and by their pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -24,12 +25,17 @@ _PIXEL_BATCH = 4096
 class Figures:
     """The figures of one set of samples.
 
+    Frechet distances, precision, recall, density and coverage depend on how many images there are.
+    They are those of no more samples than test images, so that the two can be compared: of more,
+    means over disjoint parts, each of as many samples as there are test images.
+
     Args:
         images: number of samples.
+        parts: number of these parts.
         frechet_train: squared Frechet distance of their features to the training images'.
         frechet_test: the same to the test images'.
         agreement: share of the samples that are recognised as the label asked for.
-        precision: see ``compare_manifolds``, with as many training images as samples.
+        precision: see ``compare_manifolds``, with as many training images as a part has samples.
         recall: likewise.
         density: likewise.
         coverage: likewise.
@@ -42,6 +48,7 @@ class Figures:
     """
 
     images: int
+    parts: int
     frechet_train: float
     frechet_test: float
     agreement: float
@@ -114,14 +121,22 @@ class Judge:
         check_count(count, self._network.head.in_features, what)
 
     def sampling_noise(self, count: int) -> float:
-        """The Frechet distance of ``count`` training images from all other training images.
+        """The Frechet distance of parts of the training images from all others of them, a mean.
 
-        A perfect sampler would get this distance.  At most half of the images are used.
+        A perfect sampler of ``count`` samples would get this distance.  The parts are as large and
+        as many as those of the samples, see ``Figures``, as far as half of the training images are
+        enough for them.
         """
-        chosen = torch.zeros(len(self._train), dtype=torch.bool)
-        chosen[self._some(self._train, min(count, len(chosen) // 2))] = True
-        parts = [self._train_features[mask] for mask in (chosen, ~chosen)]
-        return frechet_distance(fit_gaussian(parts[0]), fit_gaussian(parts[1]))
+        most = len(self._train) // 2
+        size = min(self._part_size(count), most)
+        some = self._some(self._train, min(count, most) // size * size)
+        distances = []
+        for part in disjoint_parts(self._train.labels[some], size, self._seed):
+            chosen = torch.zeros(len(self._train), dtype=torch.bool)
+            chosen[some[part]] = True
+            features = [self._train_features[mask] for mask in (chosen, ~chosen)]
+            distances.append(frechet_distance(*map(fit_gaussian, features)))
+        return fmean(distances)
 
     def real(self, count: int) -> tuple[Figures, Evidence]:
         """The figures of ``count`` test images, or of all if there are fewer."""
@@ -142,12 +157,12 @@ class Judge:
         Raises:
             DiffcliError: if there are too few, or their shape or labels differ from the data.
         """
-        self._check(images, labels, what)
+        self.require(len(images), what)
+        check_alike(images, labels, self._train, what)
         features, logits = read_images(self._network, images, self._stage(f"reading {what}"))
-        gaussian = fit_gaussian(features)
-        some = self._some(self._train, len(images))
-        manifolds = compare_manifolds(
-            self._train_features[some], features, on_progress=self._stage(f"neighbours of {what}")
+        parts = disjoint_parts(labels, self._part_size(len(images)), self._seed)
+        means = self._means(
+            [features[part] for part in parts], self._stage(f"neighbours of {what}")
         )
         nearest = nearest_images(
             images, self._train.images, self._stage(f"nearest training images of {what}")
@@ -158,10 +173,9 @@ class Judge:
         mean, std = grey_values(images)
         figures = Figures(
             images=len(images),
-            frechet_train=frechet_distance(gaussian, self._train_gaussian),
-            frechet_test=frechet_distance(gaussian, self._test_gaussian),
+            parts=len(parts),
+            **means,
             agreement=float((recognised == labels).double().mean()),
-            **manifolds._asdict(),
             nearest_median=float(nearest.distances.quantile(0.5)),
             nearest_first_percentile=float(nearest.distances.quantile(0.01)),
             grey_mean=mean,
@@ -171,21 +185,21 @@ class Judge:
         surprise = -logits.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
         return figures, Evidence(confusion.view(classes, classes), surprise, recognised, nearest)
 
-    def _check(self, images: Tensor, labels: Tensor, what: str) -> None:
-        self.require(len(images), what)
-        if images.shape[1:] != self._train.images.shape[1:]:
-            raise DiffcliError(
-                f"the {what} are {describe_shape(images)}, and the data set's images are "
-                f"{describe_shape(self._train.images)}",
-                "data",
+    def _means(self, parts: Sequence[Tensor], on_progress: OnProgress | None) -> dict[str, float]:
+        """The figures that depend on the number of images: means over the features of parts."""
+        real = self._train_features[self._some(self._train, len(parts[0]))]
+        figures = []
+        for number, features in enumerate(parts):
+            show = on_progress and _of_part(on_progress, number, len(parts))
+            gaussian = fit_gaussian(features)
+            figures.append(
+                {
+                    "frechet_train": frechet_distance(gaussian, self._train_gaussian),
+                    "frechet_test": frechet_distance(gaussian, self._test_gaussian),
+                    **compare_manifolds(real, features, on_progress=show)._asdict(),
+                }
             )
-        known = len(self._train.class_names)
-        if not 0 <= int(labels.min()) <= int(labels.max()) < known:
-            raise DiffcliError(
-                f"the {what} have labels from {int(labels.min())} to {int(labels.max())}, and "
-                f"the data set has 0 to {known - 1}",
-                "data",
-            )
+        return {name: fmean(part[name] for part in figures) for name in figures[0]}
 
     def _classification_accuracy(self, images: Tensor, labels: Tensor) -> float:
         data = LabelledImages(images, labels, self._train.class_names)
@@ -200,12 +214,66 @@ class Judge:
         recognised = read_images(classifier, self._test.images).logits.argmax(dim=1)
         return float((recognised == self._test.labels).double().mean())
 
+    def _part_size(self, count: int) -> int:
+        return min(count, len(self._test))
+
     def _some(self, data: LabelledImages, count: int) -> Tensor:
         return proportional_subset(data.labels, min(count, len(data)), self._seed)
 
     def _stage(self, name: str) -> OnProgress | None:
         report = self._on_stage
         return report and (lambda done, total: report(name, done, total))
+
+
+def _of_part(report: OnProgress, number: int, count: int) -> OnProgress:
+    """Reports the progress of one of ``count`` equal parts as that of all."""
+    return lambda done, total: report(number * total + done, count * total)
+
+
+def check_alike(images: Tensor, labels: Tensor, data: LabelledImages, what: str) -> None:
+    """Check that images ``(N, C, H, W)`` have the shape and the labels ``(N,)`` of a data set.
+
+    Args:
+        images: to check.
+        labels: theirs.
+        data: the data set.
+        what: the images' name in errors.
+
+    Raises:
+        DiffcliError: if not.
+    """
+    if images.shape[1:] != data.images.shape[1:]:
+        raise DiffcliError(
+            f"the {what} are {describe_shape(images)}, and the data set's images are "
+            f"{describe_shape(data.images)}",
+            "data",
+        )
+    known = len(data.class_names)
+    if not 0 <= int(labels.min()) <= int(labels.max()) < known:
+        raise DiffcliError(
+            f"the {what} have labels from {int(labels.min())} to {int(labels.max())}, and "
+            f"the data set has 0 to {known - 1}",
+            "data",
+        )
+
+
+def disjoint_parts(labels: Tensor, size: int, seed: int) -> list[Tensor]:
+    """Divide images into as many disjoint parts of ``size`` as they are enough for.
+
+    Each part has each label in proportion to its share.  Images that are left over are in none.
+
+    Args:
+        labels: of the images, int64 ``(N,)``.
+        size: number of images of a part, up to N.
+        seed: of the choice of those that are left over.
+
+    Returns:
+        Indices in increasing order, int64 ``(size,)`` each.
+    """
+    count = len(labels) // size
+    chosen = proportional_subset(labels, count * size, seed)
+    by_label = chosen[labels[chosen].argsort(stable=True)]
+    return [by_label[first::count].sort().values for first in range(count)]
 
 
 def worst(labels: Tensor, evidence: Evidence, count: int) -> list[int]:

@@ -41,10 +41,11 @@ class Manifolds(NamedTuple):
 def compare_manifolds(
     real: Tensor, samples: Tensor, k: int = NEIGHBOURS, on_progress: OnProgress | None = None
 ) -> Manifolds:
-    """Precision and recall (Kynkaanniemi et al. 2019, eq. 1-3), density and coverage.
+    """Precision and recall, density and coverage.
 
-    The last two are by Naeem et al. 2020, eq. 2 and 3.  A ball reaches from its centre to the
-    k-th nearest other point of the same set, which lies in it.
+    The first two are by Kynkaanniemi et al. 2019, eq. 2 with the indicator of eq. 1, the last two
+    by Naeem et al. 2020, eq. 2 and 3.  A ball reaches from its centre to the k-th nearest other
+    point of the same set, which lies in it.
 
     Args:
         real: features ``(N, D)``.

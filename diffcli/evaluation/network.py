@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcli.data.images import to_model_range
@@ -15,6 +16,10 @@ OnProgress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
 
 _BATCH = 500
+# The first is what three levels need, the second bounds the time and memory that an image takes.
+_SMALLEST_SIDE, _LARGEST_SIDE = 8, 64
+# Of images in float32 before they are scaled.
+_PIXELS = 2**22
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,31 @@ def check_count(count: int, dimension: int, what: str) -> None:
         )
 
 
+def bounded(images: Tensor) -> Tensor:
+    """Images as a feature network sees them, with both sides in 8 .. 64 pixels.
+
+    Others are scaled, with a filter against aliasing; the aspect ratio stays, as far as the
+    bounds allow.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+
+    Returns:
+        uint8 ``(N, C, H', W')``; ``images`` themselves if they are within the bounds.
+    """
+    height, width = images.shape[2:]
+    shorter, longer = min(height, width), max(height, width)
+    scale = min(max(1, _SMALLEST_SIDE / shorter), _LARGEST_SIDE / longer)
+    size = [max(_SMALLEST_SIDE, round(side * scale)) for side in (height, width)]
+    if size == [height, width]:
+        return images
+    parts = [
+        F.interpolate(part.float(), size, mode="bilinear", antialias=True).round_().to(torch.uint8)
+        for part in images.split(max(1, _PIXELS // (height * width)))
+    ]
+    return torch.cat(parts)
+
+
 class Reading(NamedTuple):
     """The output of a feature network."""
 
@@ -137,7 +167,7 @@ def read_images(
 
     Args:
         network: a trained one.
-        images: uint8 ``(N, C, H, W)``.
+        images: uint8 ``(N, C, H, W)``, of any size, see ``bounded``.
         on_progress: called after every batch.
     """
     device = network.head.weight.device
@@ -145,7 +175,7 @@ def read_images(
     logits = torch.empty(len(images), network.head.out_features)
     for start in range(0, len(images), _BATCH):
         batch = slice(start, start + _BATCH)
-        found = network.features(to_model_range(images[batch].to(device)))
+        found = network.features(to_model_range(bounded(images[batch]).to(device)))
         features[batch] = found
         logits[batch] = network.head(found)
         if on_progress:

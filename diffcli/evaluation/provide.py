@@ -3,13 +3,15 @@
 import hashlib
 import math
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from filelock import FileLock
 
+from diffcli import __version__
 from diffcli.data.images import LabelledImages
+from diffcli.errors import DiffcliError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.network import (
     FeatureNetwork,
@@ -34,6 +36,8 @@ Role = Literal["main", "check"]
 _SUFFIX = {"main": "", "check": "-check"}
 _SEED = {"main": 0, "check": 1}
 _FEWEST_FEATURES = 8
+# Part of the names of cached files: of another recipe, figures cannot be compared.
+_RECIPE = 2
 
 
 def usual_place(role: Role, data: LabelledImages) -> Path:
@@ -44,10 +48,10 @@ def usual_place(role: Role, data: LabelledImages) -> Path:
         data: the training images.
     """
     key = digest(data)
-    shipped = shipped_file(f"features-mnist{_SUFFIX[role]}.safetensors")
+    shipped = _shipped(role)
     if shipped.exists() and read_features_description(shipped).training_data == key:
         return shipped
-    return cache_folder() / "features" / f"{key}{_SUFFIX[role]}.safetensors"
+    return cache_folder() / "features" / f"{key}-{_RECIPE}{_SUFFIX[role]}.safetensors"
 
 
 def provide(
@@ -59,20 +63,37 @@ def provide(
 ) -> tuple[FeatureDescription, FeatureNetwork]:
     """The feature network of a data set, trained and cached if there is none yet.
 
+    A cached file that is damaged is replaced.  Of several processes, one trains and the others
+    wait.
+
     Raises:
-        DiffcliError: if the file is damaged, or the data set is too small.
+        DiffcliError: if a shipped file is damaged, or the data set is too small.
         OSError: if the cache cannot be written.
     """
     place = usual_place(role, train)
-    if not place.exists():
+    if place != _shipped(role) and not _is_usable(place):
         dimension = _network_config(role, train, len(test)).channels[-1]
         check_count(len(train), dimension, "training images")
         check_count(len(test), dimension, f"held-out images, of {len(train) + len(test)},")
-        made = train_features(role, train, test, device, on_progress=on_progress)
         place.parent.mkdir(parents=True, exist_ok=True)
-        save_features(place, *made)
+        with FileLock(place.with_suffix(".lock")):
+            if not _is_usable(place):
+                made = train_features(role, train, test, device, on_progress=on_progress)
+                save_features(place, *made)
     description, network = load_features(place)
     return description, network.to(device)
+
+
+def _shipped(role: Role) -> Path:
+    return shipped_file(f"features-mnist{_SUFFIX[role]}.safetensors")
+
+
+def _is_usable(cached: Path) -> bool:
+    try:
+        load_features(cached)
+    except DiffcliError:
+        return False
+    return True
 
 
 def find_features(
@@ -96,6 +117,18 @@ def find_features(
     if known != (*train.images.shape[1:], train.class_names):
         raise unusable(path, "it was trained on other images or classes", FEATURE_NETWORK)
     return description, network.to(device)
+
+
+def count_features(wanted: str, train: LabelledImages, test: LabelledImages) -> int:
+    """D of the network that ``find_features`` finds, which may have to be trained first.
+
+    Raises:
+        DiffcliError: if a file is missing or of another kind.
+    """
+    for role in get_args(Role):
+        if wanted == role:
+            return _network_config(role, train, len(test)).channels[-1]
+    return read_features_description(Path(wanted)).network.channels[-1]
 
 
 def train_features(
@@ -135,7 +168,7 @@ def train_features(
             "seed": seed,
             "seconds": round(time.perf_counter() - start, 1),
             "test_accuracy": float((recognised == test.labels).double().mean()),
-            "diffcli": version("diffcli"),
+            "diffcli": __version__,
             "torch": torch.__version__,
         },
     )

@@ -1,6 +1,7 @@
 """Samples to evaluate: drawn or read, with the labels of a data set."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -8,8 +9,10 @@ from diffcli.core.parameters import SamplingSettings
 from diffcli.data.folder import load_folder
 from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.errors import DiffcliError
+from diffcli.evaluation.judge import check_alike
 from diffcli.evaluation.network import OnProgress
 from diffcli.files.arrays import PictureArrays, load_npz
+from diffcli.files.naming import class_numbers
 from diffcli.sampling.model import Model
 
 
@@ -54,38 +57,56 @@ def draw_samples(
     return PictureArrays(torch.cat(parts), labels, torch.arange(seed, seed + count))
 
 
-def load_samples(path: Path, data: LabelledImages) -> PictureArrays:
+class Samples(NamedTuple):
+    """Samples as they are stored."""
+
+    pictures: PictureArrays
+    """With labels that number ``folders``, or the classes of the data set if that is None."""
+    folders: tuple[str, ...] | None
+    """The names of the class folders."""
+
+
+def read_samples(path: Path) -> Samples:
     """Read samples from an ``npz``, or from a folder with one folder per class.
 
-    The folders' names are class names of the data set.  If all pictures are grey, they get
-    as many channels as the data set has.
-
-    Args:
-        path: a file or a folder.
-        data: the real images.
-
     Raises:
-        DiffcliError: if they cannot be read, or a folder has no class's name.
+        DiffcliError: if they cannot be read, or those of a folder differ in size.
     """
-    images, labels, seeds = _read_folder(path, data) if path.is_dir() else load_npz(path)
-    grey = images[:, :1]
-    if bool((images == grey).all()):
-        images = grey.expand(-1, data.images.shape[1], -1, -1).contiguous()
-    return PictureArrays(images, labels, seeds)
-
-
-def _read_folder(path: Path, data: LabelledImages) -> PictureArrays:
+    if not path.is_dir():
+        return Samples(load_npz(path), None)
     pictures, unreadable, _ = load_folder(path)
     if unreadable:
         raise DiffcliError(
             f"{len(unreadable)} pictures in {path} cannot be read, the first because "
             f"{unreadable[0].why}; repair or remove them"
         )
-    for name in pictures.class_names:
-        if name not in data.class_names:
-            raise DiffcliError(
-                f"{path} has a folder {name!r}, which is no class of the data set",
-                "data",
-            )
-    numbers = torch.tensor([data.class_names.index(name) for name in pictures.class_names])
-    return PictureArrays(pictures.images, numbers[pictures.labels], None)
+    return Samples(PictureArrays(pictures.images, pictures.labels, None), pictures.class_names)
+
+
+def fit_samples(samples: Samples, data: LabelledImages) -> PictureArrays:
+    """Samples with the labels of a data set.
+
+    Their folders have the names of its classes, or those that ``file_names`` gives them.  If all
+    pictures are grey, they get as many channels as the data set has.
+
+    Args:
+        samples: as read.
+        data: the real images.
+
+    Raises:
+        DiffcliError: if a folder has no class's name, or shape or labels are not the data set's.
+    """
+    images, labels, seeds = samples.pictures
+    if samples.folders is not None:
+        known = class_numbers(data.class_names)
+        for name in samples.folders:
+            if name not in known:
+                raise DiffcliError(
+                    f"the samples have a folder {name!r}, which is no class of the data set", "data"
+                )
+        labels = torch.tensor([known[name] for name in samples.folders])[labels]
+    grey = images[:, :1]
+    if bool((images == grey).all()):
+        images = grey.expand(-1, data.images.shape[1], -1, -1).contiguous()
+    check_alike(images, labels, data, "samples")
+    return PictureArrays(images, labels, seeds)

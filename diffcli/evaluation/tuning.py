@@ -122,7 +122,8 @@ def tune(
 ) -> Tuning:
     """Search for some time, then compare the best settings with the first ones by new pictures.
 
-    The first ones stay if that does not confirm the best ones.
+    The first ones stay if that does not confirm the best ones.  After an interruption, few pictures
+    compare them, because the user waits for the end.
 
     Args:
         distance: see ``search``, like the next three.
@@ -131,17 +132,19 @@ def tune(
         most_evaluations: of the network for a picture.
         seconds: to search for; the last trial ends after them.
         on_trial: called with the share of the time that is over, and every trial.
-        interrupted: called after every trial; if true, the search ends as if its time were over.
+        interrupted: called after every trial; if true, the search ends.
     """
-    began, trials = time.perf_counter(), []
+    began, trials, stopped = time.perf_counter(), [], False
     for trial in search(distance, start, num_timesteps, most_evaluations):
         trials.append(trial)
         share = (time.perf_counter() - began) / seconds
         if on_trial:
             on_trial(min(share, 1.0), trial)
-        if share >= 1 or interrupted():
+        stopped = interrupted()
+        if share >= 1 or stopped:
             break
-    start, best, pictures = trials[0].settings, trials[-1].best, trials[-1].pictures
+    start, best = trials[0].settings, trials[-1].best
+    pictures = _FEWEST_PICTURES if stopped else trials[-1].pictures
     before = after = Judged(start, distance(start, pictures, _SEED_OF_COMPARISON))
     if best != start:
         found = Judged(best, distance(best, pictures, _SEED_OF_COMPARISON))

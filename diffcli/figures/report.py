@@ -15,14 +15,15 @@ from diffcli.evaluation.judge import Evidence, closest_of_each_label, worst
 from diffcli.evaluation.summary import Evaluation
 from diffcli.figures.grid import tile
 from diffcli.files.arrays import PictureArrays
-from diffcli.files.pictures import to_pillow
+from diffcli.files.pictures import from_pillow, to_pillow
 
 _PANEL = 460
 _ROWS = 10
 _WORST = 24
 _BINS = 60
 _GAP = 24
-_PICTURE = 56
+# Of a picture: smaller ones are enlarged to the first, larger ones reduced to the second.
+_PICTURE, _LARGEST = 56, 96
 
 
 def draw_report(
@@ -68,16 +69,16 @@ def _titled(title: str, picture: Image.Image) -> Image.Image:
 
 def _rows(images: Tensor, labels: Tensor) -> Image.Image:
     """A row for each of up to ten labels: its first samples, as many as fit."""
-    width = images.shape[3]
-    factor = max(1, _PANEL // (_ROWS * (width + 2)))
-    columns = max(1, _PANEL // (factor * (width + 2)))
+    width, height = _reduced(images[0]).size
+    factor = max(1, _PANEL // (_ROWS * (max(width, height) + 2)))
+    columns = _PANEL // (factor * (width + 2))
     present = labels.unique().tolist()
-    chosen = []
+    chosen: list[Tensor] = []
     for place in sampled(len(present), _ROWS):
         own = (labels == present[place]).nonzero()[:, 0][:columns]
         blank = images.new_full((columns - len(own), *images.shape[1:]), 255)
-        chosen.append(torch.cat([images[own], blank]))
-    sheet = to_pillow(tile(torch.cat(chosen), columns))
+        chosen += [*images[own], *blank]
+    sheet = to_pillow(tile(torch.stack([from_pillow(_reduced(part)) for part in chosen]), columns))
     return sheet.resize((sheet.width * factor, sheet.height * factor), Image.Resampling.NEAREST)
 
 
@@ -118,7 +119,13 @@ def _worst(
 
 
 def _thumbnail(image: Tensor) -> Image.Image:
-    return enlarged(to_pillow(image), _PICTURE)
+    return enlarged(_reduced(image), _PICTURE)
+
+
+def _reduced(image: Tensor) -> Image.Image:
+    picture = to_pillow(image)
+    picture.thumbnail((_LARGEST, _LARGEST))  # smaller ones stay as they are
+    return picture
 
 
 def _caption(text: str) -> Image.Image:

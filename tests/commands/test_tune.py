@@ -1,10 +1,13 @@
 import itertools
 import json
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +21,7 @@ from diffcli.training.run_folder import RunFolder
 from tests import tiny
 from tests.conftest import Command
 from tests.evaluation.pictures import NAMES, bars
+from tests.rights import unprivileged
 from tests.training.pictures import write_folder
 
 pytestmark = pytest.mark.long
@@ -37,7 +41,7 @@ def _little_training(
 ) -> None:
     cache = tmp_path_factory.getbasetemp() / "features-of-tune"
     monkeypatch.setenv("DIFFCLI_DATA_DIR", str(cache))
-    monkeypatch.setattr(classifier, "_MIN_IMAGES_SEEN", 1000)
+    monkeypatch.setattr(classifier, "_IMAGES_SEEN", 1000)
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +96,48 @@ def test_another_file(diffcli: Command, run: RunFolder, tmp_path: Path) -> None:
         assert read_description(tmp_path / "new" / name).sampling.steps <= 9
     assert (run.path / "model.safetensors").read_bytes() == bytes_before
     assert (run.path / "config.json").read_bytes() == config
+
+
+def test_a_runs_model_as_the_other_file(diffcli: Command, run: RunFolder) -> None:
+    tune = ("tune", "bars", "--max-time", "8s", "--evaluations", 9, "-o", run.model)
+    before = run.config()
+    result = diffcli(*tune)
+    assert result.out == f"{run.path / 'model-1.safetensors'}\n", result.err
+    assert run.config() == before
+    assert read_description(run.model).sampling == START
+    with run.locked():
+        assert diffcli(*tune, "--force").is_one_line_error(2, "another process")
+    result = diffcli(*tune, "--force")
+    assert result.out == f"{run.model}\n", result.err
+    tuned = read_description(run.model).sampling
+    assert run.config().recipe.sampling == tuned != START
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "seteuid"), reason="Windows folders do not have the rights of chmod"
+)
+def test_a_model_that_cannot_be_written_is_found_before_the_search(
+    diffcli: Command, run: RunFolder
+) -> None:
+    # The folders of pytest cannot even be entered without the rights of root.
+    with TemporaryDirectory() as place:
+        path = Path(place, "bars.safetensors")
+        path.write_bytes(run.model.read_bytes())
+        Path(place).chmod(0o555)
+        with unprivileged():
+            result = diffcli("tune", path)
+        Path(place).chmod(0o755)
+    assert result.is_one_line_error(2, f"the folder {place} cannot be written")
+
+
+def test_files_that_are_skipped_are_listed(
+    diffcli: Command, run: RunFolder, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "none" / "torn.png").write_bytes(b"no picture")
+    tune = ("tune", "bars", "--max-time", "1s", "--evaluations", 2, "--data", "data")
+    assert "files that cannot be read and are skipped: 1\n" in diffcli(*tune).err
+    assert diffcli(*tune, "--quiet").err == ""
 
 
 def test_without_an_improvement_nothing_changes(diffcli: Command, run: RunFolder) -> None:

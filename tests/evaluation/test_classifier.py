@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcli.data.images import LabelledImages
+from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.evaluation import classifier
 from diffcli.evaluation.classifier import default_epochs, jitter, train_classifier
-from diffcli.evaluation.network import FeatureNetworkConfig, read_images
+from diffcli.evaluation.network import FeatureNetworkConfig, bounded, read_images
 from tests.evaluation.pictures import bars
 
 CONFIG = FeatureNetworkConfig("residual", 1, 3, (8, 8))
@@ -51,10 +51,39 @@ def test_fewer_images_than_a_batch_are_enough() -> None:
     assert seen == [(20, 60), (40, 60), (60, 60)]
 
 
-def test_few_images_are_seen_more_often() -> None:
+def test_each_image_is_seen_once_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.arange(150, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    data = LabelledImages(images, torch.arange(150) % 3, ("a", "b", "c"))
+    batches: list[list[int]] = []
+
+    def see(batch: Tensor, _: torch.Generator) -> Tensor:
+        batches.append(to_pixels(batch)[:, 0, 0, 0].tolist())
+        return batch
+
+    monkeypatch.setattr(classifier, "jitter", see)
+    reports: list[tuple[int, int]] = []
+    train_classifier(CONFIG, data, 0, 3, lambda *report: reports.append(report))
+    assert [len(batch) for batch in batches] == [113, 113, 112, 112]
+    assert reports == [(113, 450), (226, 450), (338, 450), (450, 450)]
+    seen = [index for batch in batches for index in batch]
+    for epoch in range(3):
+        assert sorted(seen[150 * epoch :][:150]) == list(range(150))
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (200, 90)])
+def test_images_of_any_size_are_learnt_as_the_network_sees_them(shape: tuple[int, int]) -> None:
+    images = torch.randint(256, (20, 1, *shape), dtype=torch.uint8)
+    data = LabelledImages(images, torch.arange(20) % 3, ("a", "b", "c"))
+    seen = LabelledImages(bounded(images), data.labels, data.class_names)
+    assert seen.images.shape[2:] != shape
+    assert all(torch.equal(a, b) for a, b in zip(weights(data, 0), weights(seen, 0), strict=True))
+
+
+def test_few_images_are_seen_more_often_but_not_without_end() -> None:
     assert default_epochs(60_000) == 6
     assert default_epochs(10_000) == 25
-    assert default_epochs(100) == 2500
+    assert default_epochs(1000) == 250
+    assert default_epochs(36) == default_epochs(800) == 300
 
 
 def test_jitter_moves_every_image_in_its_own_way() -> None:

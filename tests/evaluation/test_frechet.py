@@ -68,6 +68,13 @@ def test_the_fit_is_numpys() -> None:
     assert np.allclose(fitted.covariance, np.cov(features.double().numpy(), rowvar=False))
 
 
+def test_features_in_double_precision_stay_as_they_are() -> None:
+    features = random_features(5, 20, 6).double()
+    before = features.clone()
+    fit_gaussian(features)
+    assert torch.equal(features, before)
+
+
 def test_too_few_images_for_a_covariance_are_refused() -> None:
     fit_gaussian(torch.randn(9, 8))
     with pytest.raises(DiffcliError, match="8 images are too few for 8 features; 9 are needed"):

@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +9,19 @@ from hypothesis import strategies as st
 
 from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.errors import DiffcliError
-from diffcli.evaluation.judge import Judge, closest_of_each_label, grey_values, worst
-from diffcli.evaluation.neighbours import Nearest
-from diffcli.evaluation.network import FeatureNetwork
+from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
+from diffcli.evaluation.judge import (
+    Judge,
+    closest_of_each_label,
+    disjoint_parts,
+    grey_values,
+    worst,
+)
+from diffcli.evaluation.neighbours import Nearest, compare_manifolds
+from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, read_images
 from diffcli.evaluation.summary import Evaluation
 from diffcli.files.arrays import PictureArrays
+from tests.evaluation.pictures import bars
 
 pytestmark = pytest.mark.long
 
@@ -39,6 +50,108 @@ def test_a_part_of_the_training_images_is_at_the_sampling_noise(
     assert 0.7 < figures.frechet_train / judge.sampling_noise(600) < 1.4
     for share in (figures.precision, figures.recall, figures.coverage, figures.density):
         assert 0.85 < share < 1.15
+
+
+@pytest.mark.parametrize("count", [70, 1000])
+def test_no_more_samples_than_test_images_are_compared_as_a_whole(
+    judge: Judge,
+    network: FeatureNetwork,
+    train: LabelledImages,
+    test: LabelledImages,
+    count: int,
+) -> None:
+    images, labels = train.images[2000:][:count], train.labels[2000:][:count]
+    figures, _ = judge.judge(images, labels)
+    samples, known, held_out = (
+        read_images(network, part).features for part in (images, train.images, test.images)
+    )
+    gaussian = fit_gaussian(samples)
+    assert figures.parts == 1
+    assert figures.frechet_train == frechet_distance(gaussian, fit_gaussian(known))
+    assert figures.frechet_test == frechet_distance(gaussian, fit_gaussian(held_out))
+    chosen = torch.zeros(len(train), dtype=torch.bool)
+    chosen[proportional_subset(train.labels, count, 0)] = True
+    for name, value in compare_manifolds(known[chosen], samples)._asdict().items():
+        assert getattr(figures, name) == value
+    noise = frechet_distance(fit_gaussian(known[chosen]), fit_gaussian(known[~chosen]))
+    assert judge.sampling_noise(count) == noise
+
+
+def test_more_samples_are_compared_in_parts_of_as_many_as_test_images(
+    judge: Judge, train: LabelledImages
+) -> None:
+    images, labels = train.images[:2600], train.labels[:2600]
+    parts = disjoint_parts(labels, 1000, seed=0)
+    figures = asdict(judge.judge(images, labels)[0])
+    of_parts = [asdict(judge.judge(images[part], labels[part])[0]) for part in parts]
+    assert figures["parts"] == len(parts) == 2
+    for name in ("frechet_train", "frechet_test", "precision", "recall", "density", "coverage"):
+        assert figures[name] == pytest.approx(sum(part[name] for part in of_parts) / 2, rel=1e-4)
+    assert figures["images"] == 2600
+    assert (figures["grey_mean"], figures["grey_std"]) == grey_values(images)
+    assert figures["nearest_median"] == 0  # all of them are training images
+
+
+def split(data: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
+    """All but ``count`` images, and these, which have the same share of each label."""
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[proportional_subset(data.labels, count, seed=0)] = True
+    return data.subset(~chosen), data.subset(chosen)
+
+
+def test_how_good_real_images_are_does_not_depend_on_how_many_there_are(
+    network: FeatureNetwork, train: LabelledImages
+) -> None:
+    # The network was trained on all of them.
+    rest, others = split(train, 3000)
+    known, held_out = split(rest, 100)
+    evaluation = Evaluation(Judge(network, known, held_out, seed=0), train.class_names)
+    evaluation.add(PictureArrays(others.images, others.labels, None))
+    document = evaluation.document()
+    samples, real = document["median"], document["real"]
+    assert (samples["parts"], samples["images"]) == (30, 3000)
+    assert (real["parts"], real["images"]) == (1, 100)
+    # Of all at once they would be less than a tenth.
+    assert 0.7 < samples["frechet_train_over_shift"] < 1.4
+    assert 0.7 < samples["frechet_train_over_noise"] < 1.4
+    for name in ("precision", "recall", "density", "coverage"):
+        assert samples[name] == pytest.approx(real[name], abs=0.15)
+
+
+def test_the_progress_of_parts_is_that_of_all(
+    network: FeatureNetwork, train: LabelledImages, test: LabelledImages
+) -> None:
+    reports: list[tuple[int, int]] = []
+
+    def see(stage: str, done: int, total: int) -> None:
+        if stage == "neighbours of samples":
+            reports.append((done, total))
+
+    judge = Judge(network, train, test.subset(torch.arange(100)), 0, see)
+    judge.judge(train.images[:350], train.labels[:350])
+    assert reports == [(100, 300), (200, 300), (300, 300)]
+
+
+def test_copies_of_one_image_have_no_multiples_of_a_distance() -> None:
+    """Nor is anything divided by zero."""
+    one, other = bars(2, seed=1).images.split(1)
+
+    def copies(image: torch.Tensor, count: int) -> LabelledImages:
+        return LabelledImages(image.expand(count, -1, -1, -1), torch.zeros(count).long(), ("a",))
+
+    torch.manual_seed(0)
+    network = FeatureNetwork(FeatureNetworkConfig("residual", 1, 1, (8, 8))).eval()
+    judge = Judge(network, copies(one, 600), copies(one, 40), seed=0)
+    evaluation = Evaluation(judge, ("a",))
+    for image in (one, other):
+        samples = copies(image, 90)
+        evaluation.add(PictureArrays(samples.images, samples.labels, None))
+    document = json.loads(json.dumps(evaluation.document(), allow_nan=False))
+    for row in (document["real"], document["median"], document["high"], *document["runs"]):
+        assert row["frechet_train_over_noise"] is row["frechet_train_over_shift"] is None
+        assert row["frechet_test_over_noise"] is row["frechet_test_over_shift"] is None
+    assert document["runs"][0]["frechet_train"] == pytest.approx(0, abs=1e-9)
+    assert document["runs"][1]["frechet_train"] > 1e-6
 
 
 def test_shuffled_labels_agree_by_chance(judge: Judge, test: LabelledImages) -> None:
@@ -147,6 +260,33 @@ def test_a_subset_has_the_proportions_of_the_whole(
     for got, there in zip(found, counts, strict=True):
         assert abs(got - there * count / len(labels)) <= 1
     assert torch.equal(chosen, proportional_subset(labels, count, seed))
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), min_size=1, max_size=5).filter(any),
+    share=st.floats(0.01, 1),
+    seed=st.integers(0, 99),
+)
+def test_parts_are_disjoint_and_have_the_proportions_of_the_whole(
+    counts: list[int], share: float, seed: int
+) -> None:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    size = max(1, int(share * len(labels)))
+    parts = disjoint_parts(labels, size, seed)
+    assert [len(part) for part in parts] == [size] * (len(labels) // size)
+    chosen = torch.cat(parts)
+    assert len(chosen.unique()) == len(chosen)
+    for part in parts:
+        assert torch.equal(part, part.sort().values)
+        found = labels[part].bincount(minlength=len(counts)).tolist()
+        for got, there in zip(found, counts, strict=True):
+            assert abs(got - there * size / len(labels)) < 2
+
+
+def test_a_single_part_is_the_whole_in_its_order() -> None:
+    (part,) = disjoint_parts(torch.tensor([2, 0, 1, 1, 0]), 5, seed=3)
+    assert part.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_more_labels_than_there_are_keep_the_proportions() -> None:

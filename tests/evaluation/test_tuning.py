@@ -151,9 +151,22 @@ def test_an_interrupted_search_is_compared_as_one_that_is_over() -> None:
     assert found.after.distance < found.before.distance
 
 
+def test_few_pictures_are_compared_after_an_interruption() -> None:
+    drawn: list[int] = []
+
+    def counted(settings: SamplingSettings, pictures: int, _: int) -> float:
+        drawn.append(pictures)
+        return bowl(settings)
+
+    start = SamplingSettings("dpmpp", 16)
+    found = tune(counted, start, T, 100, 60, interrupted=lambda: drawn[-1] == 4000)
+    assert found.pictures == 1000
+    assert drawn[-3:] == [4000, 1000, 1000]
+
+
 def test_the_distance_is_that_of_pictures_drawn_as_the_settings_say(tmp_path: Path) -> None:
     data = bars(300, seed=1)
-    network = train_features("main", data, data, torch.device("cpu"), seed=0, epochs=1)[1]
+    network = train_features("main", data, data, torch.device("cpu"), seed=0, epochs=10)[1]
     description = replace(tiny.description(), class_names=NAMES)
     model = Model(description, tiny.denoiser(), tmp_path / "a.safetensors")
     distance = DrawnDistance(model, data, network)
