@@ -112,6 +112,7 @@ PAGES = [
         "models/README.md",
         "tests/README.md",
         "tests/benchmarks/README.md",
+        "tests/benchmarks/EXPERIMENTS.md",
         ".github/CONTRIBUTING.md",
     )
 ]

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -45,9 +44,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except DiffcliError as error:
             advice = ADVICE.get(error.argument or "")
-            # Of this command, if not named with another one.
-            named = set(re.findall(r"(?<!train )--[\w-]+", advice or ""))
-            if advice is None or not named <= self._options(ctx):
+            if advice is None or error.argument not in self._options(ctx):
                 raise
             raise type(error)(f"{error}; {advice}") from error
         except (MemoryError, RuntimeError) as error:
@@ -56,13 +53,15 @@ class OneLineErrors(TyperGroup):
             ):
                 raise
             advice = "close other programs, or ask for fewer or smaller pictures at once"
-            if "--batch-size" in self._options(ctx):
+            if "batch_size" in self._options(ctx):
                 advice = "choose a smaller --batch-size or --width"
             raise DiffcliError(f"there is not enough memory; {advice}") from error
 
-    def _options(self, ctx: Any) -> set[str]:
+    def _options(self, ctx: Any) -> set[str | None]:
+        """The names in Python of the options of a command, without its arguments."""
         command = self.commands.get(ctx.invoked_subcommand or "")
-        return {name for param in command.params for name in param.opts} if command else set()
+        params = command.params if command else []
+        return {param.name for param in params if param.opts[0].startswith("-")}
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         """Run the program and end the process with its exit code."""

@@ -40,7 +40,7 @@ def distill(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Model to distill: file, run folder, name of a run, or mnist.",
+            help="Model to distill: file, run's folder or name, or mnist.",
             show_default="newest run, else digits",
         ),
     ] = None,

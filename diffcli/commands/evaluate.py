@@ -224,13 +224,13 @@ def _dataset(
         UsageError: if it has other classes or colours than the model.
         DiffcliError: if it cannot be read.
     """
-    from diffcli.data.sources import load_data
+    from diffcli.data.sources import is_folder, load_data
     from diffcli.evaluation.samples import check_data
 
     size = None
     if drawer:
         size = drawer.description.architecture.image_shape[1:]
-    elif samples and Path(data).expanduser().is_dir():
+    elif samples and is_folder(data):
         height, width = samples.pictures.images.shape[2:]
         size = (height, width)
     dataset = load_data(data, size)

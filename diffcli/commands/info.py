@@ -13,7 +13,7 @@ def info(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Model file, run folder, name of a run or model, or picture that diffcli drew."
+            help="Model (file, run's folder or name, mnist, mnist-2step), or picture drawn here."
         ),
     ],
     as_json: JsonOption = False,

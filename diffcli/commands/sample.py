@@ -220,7 +220,9 @@ def sample(
     elif num is None:
         num = 1 if arranged.strip or arranged.sheet else 8
     if guidance_interval and settings.guidance_scale == 1 and not arranged.sheet:
-        raise UsageError("--guidance-interval has no effect at guidance 1; add --guidance")
+        raise UsageError(
+            "--guidance-interval has no effect at guidance 1; choose another --guidance"
+        )
     request = asked.request(drawer, settings, num, start)
     layout = choose_layout(arranged.target, request, arranged.strip, arranged.sheet)
     for _, row in arranged.sheet.rows(request) if arranged.sheet else ():

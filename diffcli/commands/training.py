@@ -351,8 +351,11 @@ def _is_complete(job: Job, config: RunConfig, images: int, quiet: bool) -> bool:
     Raises:
         UsageError: if limits were given that the run has already reached.
     """
-    saved = job.folder.position()
-    if saved is None or not job.folder.is_complete(config.budget(images)):
+    saved, budget = job.folder.position(), config.budget(images)
+    if saved is None:
+        return False
+    past = budget.progress(saved.steps_done, saved.seconds) > 1
+    if not job.folder.is_complete(budget) and not (job.limits and past):
         return False
     had = f"{job.folder.path} has had {saved.steps_done:,} steps in {saved.seconds:.0f} s already"
     if job.limits:

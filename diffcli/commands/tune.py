@@ -104,7 +104,8 @@ def tune(
         if not output and is_shipped(path):
             raise UsageError(f"{path} belongs to the program; name a file to write with --output")
         if not output:
-            check_output(path.resolve(), (path.suffix.lower(),))
+            real = path.resolve()
+            check_output(real, (real.suffix.lower(),))
         distance = _distance(drawer, data, features, quiet)
         with deferred_interruption() as interruption:
             seconds = max_time or _DEFAULT_SECONDS

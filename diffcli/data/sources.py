@@ -70,9 +70,7 @@ def load_data(
     # A model is saved with the name of its data set, as UTF-8.
     if not is_unicode(source):
         raise UsageError(f"the path {source} is not valid Unicode; rename it", "data")
-    path = Path(source)
-    with suppress(RuntimeError):  # "~name" of no user is no path that there is
-        path = path.expanduser()
+    path = _path_of(source)
     unreadable: list[Unreadable] = []
     other_sizes = 0
     if source == "mnist":
@@ -92,6 +90,18 @@ def load_data(
     if size:
         train, held_out = resized(train, size), resized(held_out, size)
     return DataSet(train, held_out, tuple(unreadable), other_sizes)
+
+
+def is_folder(source: str) -> bool:
+    """Whether a data set is a folder of pictures, and not a name or a file."""
+    return source != "mnist" and source not in _FETCHERS and _path_of(source).is_dir()
+
+
+def _path_of(source: str) -> Path:
+    path = Path(source)
+    with suppress(RuntimeError):  # "~name" of no user is no path that there is
+        path = path.expanduser()
+    return path
 
 
 def _hold_out(data: LabelledImages) -> Splits:

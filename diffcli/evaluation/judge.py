@@ -103,8 +103,8 @@ class Judge:
         self._test = test
         self._seed = seed
         self._on_stage = on_stage
-        self.require(len(train), "training images")
-        self.require(len(test), "test images")
+        self._require(len(train), "training images")
+        self._require(len(test), "test images")
         self._train_features = read_images(
             network, train.images, self._stage("reading training images")
         ).features
@@ -112,7 +112,7 @@ class Judge:
         self._train_gaussian = fit_gaussian(self._train_features)
         self._test_gaussian = fit_gaussian(test_features.features)
 
-    def require(self, count: int, what: str) -> None:
+    def _require(self, count: int, what: str) -> None:
         """Check that there are more images than features.
 
         Raises:
@@ -157,7 +157,7 @@ class Judge:
         Raises:
             DiffcliError: if there are too few, or their shape or labels differ from the data.
         """
-        self.require(len(images), what)
+        self._require(len(images), what)
         check_alike(images, labels, self._train, what)
         features, logits = read_images(self._network, images, self._stage(f"reading {what}"))
         parts = disjoint_parts(labels, self._part_size(len(images)), self._seed)

@@ -71,16 +71,18 @@ def provide(
         OSError: if the cache cannot be written.
     """
     place = usual_place(role, train)
-    if place != _shipped(role) and not _is_usable(place):
+    found = load_features(place) if place == _shipped(role) else _cached(place)
+    if found is None:
         dimension = _network_config(role, train, len(test)).channels[-1]
         check_count(len(train), dimension, "training images")
         check_count(len(test), dimension, f"held-out images, of {len(train) + len(test)},")
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
-            if not _is_usable(place):
-                made = train_features(role, train, test, device, on_progress=on_progress)
-                save_features(place, *made)
-    description, network = load_features(place)
+            found = _cached(place)
+            if found is None:
+                found = train_features(role, train, test, device, on_progress=on_progress)
+                save_features(place, *found)
+    description, network = found
     return description, network.to(device)
 
 
@@ -88,12 +90,12 @@ def _shipped(role: Role) -> Path:
     return shipped_file(f"features-mnist{_SUFFIX[role]}.safetensors")
 
 
-def _is_usable(cached: Path) -> bool:
+def _cached(place: Path) -> tuple[FeatureDescription, FeatureNetwork] | None:
+    """The network in the cache; None if it is missing or damaged."""
     try:
-        load_features(cached)
+        return load_features(place)
     except DiffcliError:
-        return False
-    return True
+        return None
 
 
 def find_features(

@@ -104,7 +104,12 @@ class Run:
         with distributed.leader_first():
             if distributed.is_leader:
                 folder.create(config, force, source)
-        return cls(folder, config, data, device, distributed, source)
+        # The copy, since the folder that it came from may have been replaced; processes that do
+        # not write may know the folder by another name.
+        copy = folder.source(config)
+        return cls(
+            folder, config, data, device, distributed, copy if copy and copy.exists() else source
+        )
 
     @classmethod
     def open(
@@ -161,8 +166,9 @@ class Run:
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         """Train to the end of the budget, yielding twice a second where the run is.
 
-        The state is saved every half minute.  Model and grid are saved at the end and after every
-        epoch; if epochs are short, only so often that this takes little of the time.
+        The state is saved every half minute, or less often if that takes long.  Model and grid are
+        saved at the end and after every epoch; if epochs are short, only so often that this takes
+        little of the time.
 
         Args:
             interrupted: called after every step; if true, all is saved and the run ends.
@@ -198,6 +204,9 @@ class Run:
 
         progress, stop = ask()
         if progress >= 1:  # and yet not complete: the process ended before the last model
+            self._best.check()
+            if self._losses:
+                self._record()
             self._save([_LAST_GRID])
             yield status()
             return

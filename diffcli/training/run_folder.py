@@ -136,7 +136,7 @@ class RunFolder:
         self.check_free(force)
         # Made under another name, so that a run's folder always has a configuration, and the old
         # run is there until the new one is complete.
-        fresh, old = self._beside("new"), self._beside("old")
+        fresh, old = (self.path.with_name(f".{self.path.name}.{what}") for what in ("new", "old"))
         for left in (fresh, old):  # by a process that was killed
             if left.exists():
                 shutil.rmtree(left)
@@ -159,10 +159,6 @@ class RunFolder:
             raise
         shutil.rmtree(old, ignore_errors=True)
 
-    def _beside(self, what: str) -> Path:
-        """A hidden name in the same folder, for the use of a process that has the lock."""
-        return self.path.with_name(f".{self.path.name}.{what}")
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """A block in which no other process makes, trains or tunes this run.
@@ -174,9 +170,11 @@ class RunFolder:
             UsageError: if another process has it.
             OSError: if it cannot be made.
         """
-        parent, file = self.path.parent, self._beside("lock")
-        new_parent = not parent.exists()
-        parent.mkdir(parents=True, exist_ok=True)
+        # One lock, by whatever path the run is known.
+        place = self.path.resolve()
+        new_parent = not place.parent.exists()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = place.with_name(f".{place.name}.lock")
         lock = FileLock(file, timeout=0)
         try:
             lock.acquire()
@@ -188,12 +186,14 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             yield
         finally:
-            if not self.path.exists():  # nothing is left of a run that was not made
-                file.unlink(missing_ok=True)
+            # Nothing is left of a run that was not made.  Windows removes the file itself.
+            if not place.exists():
+                with suppress(OSError):
+                    file.unlink()
             lock.release()
             if new_parent:
                 with suppress(OSError):  # it is not empty
-                    parent.rmdir()
+                    place.parent.rmdir()
 
     def save_config(self, config: RunConfig) -> None:
         """Write the configuration."""
@@ -252,7 +252,9 @@ class RunFolder:
         saved = self.position()
         if saved is None or budget.progress(saved.steps_done, saved.seconds) < 1:
             return False
-        return (self.summary_of(saved.steps_done) or {}).get("complete") is True
+        summary = self.summary_of(saved.steps_done)
+        # Release 0.1.0 did not say so.
+        return summary is not None and summary.get("complete", True) is True
 
     def load_state(
         self, expected: Callable[[Position], Mapping[str, Tensor]]

@@ -84,7 +84,7 @@ class BestAverage:
 
     @property
     def kept_quarters(self) -> tuple[float, ...] | None:
-        """Its loss by quarter of the timesteps, if known; of an average of later, the last one."""
+        """The loss by quarter of the average that is kept, or of the last one that was checked."""
         return self._kept.quarters if self._kept else self.quarters
 
     def weights(self) -> dict[str, Tensor]:

@@ -97,7 +97,7 @@ WRONG_USAGE = [
     (SAMPLE + "--device toaster", ["toaster", "cpu"]),
     (SAMPLE + "-o text.png/grid.png", ["text.png"]),
     (SAMPLE + "-o text.png/folder/grid.png", ["text.png is a file"]),
-    (SAMPLE + "--guidance-interval 5-9", ["--guidance-interval", "add --guidance"]),
+    (SAMPLE + "--guidance-interval 5-9", ["--guidance-interval", "another --guidance"]),
     (SAMPLE + "-o grid.xyz", ["grid.xyz"]),
     ("sample --model nowhere.safetensors", ["nowhere.safetensors", "run"]),
     ("info nowhere", ["there is no nowhere", "the name of a run", "mnist-2step"]),

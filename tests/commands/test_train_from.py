@@ -38,6 +38,23 @@ def work(diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
+@pytest.mark.parametrize("command", [("train", "--from"), ("distill",)])
+def test_a_run_may_replace_the_one_that_it_starts_from(
+    diffcli: Command, work: Path, command: tuple[str, ...]
+) -> None:
+    run = work / "runs" / "first"
+    before = fingerprint(run / MODEL)
+    options = ("--data", "digits", "--name", "first", "--force", "--max-steps", "1", "--quiet")
+    done = diffcli(*command, "first", *options)
+    assert done.code == 0, done.err
+    (copy,) = (
+        run / name
+        for name in ("origin.safetensors", "teacher.safetensors")
+        if (run / name).exists()
+    )
+    assert fingerprint(copy) == before != fingerprint(run / MODEL)
+
+
 def test_weights_and_labels_are_taken_over(diffcli: Command, work: Path) -> None:
     options = ("--from", "first", "--data", "others", "--name", "second", "--learning-rate", "1e-9")
     done = diffcli("train", *options, *SHORT[:-1])

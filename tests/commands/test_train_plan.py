@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load, load_file
 
 from diffcli.commands.console import typed
+from diffcli.files.checkpoint import load_model, read_description
 from diffcli.training.run_folder import RunFolder
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
@@ -65,6 +67,28 @@ def test_a_run_in_training_is_refused_before_anything_is_read_or_measured(
     with RunFolder(Path("runs", "a run")).locked():
         for again in (("--resume", "a run", "--max-steps", "3"), (*options, "--force")):
             assert diffcli("train", *again).is_one_line_error(2, "another process is using")
+
+
+def test_a_limit_that_a_stopped_run_has_passed_is_refused(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("--data", pictures, "--batch-size", "4", "--width", "16")
+    assert diffcli("train", *small, "--max-steps", "4", "--name", "a", "-q").code == 0
+    folder = RunFolder(Path("runs", "a"))
+    description, model = load_model(folder.model)
+    stopped = replace(description, training={**description.training, "complete": False})
+    folder.save_model(stopped, model.network.state_dict())
+    before = folder.config()
+    for limit in ("3", "2"):
+        early = diffcli("train", "--resume", "a", "--max-steps", limit)
+        assert early.code == 2
+        assert "has had 4 steps" in early.err
+        assert "give a later limit" in early.err
+    assert folder.config() == before
+    finished = diffcli("train", "--resume", "a", "--max-steps", "4")
+    assert finished.code == 0, finished.err
+    assert read_description(folder.model).training["complete"] is True
 
 
 def test_paths_are_printed_as_they_are(

@@ -192,6 +192,10 @@ def test_a_run_that_is_to_end_where_it_was_stopped_is_finished(tmp_path: Path) -
     list(early.train(lambda: False))
     assert (folder / "samples.png").exists()
     assert reopen(folder, max_steps=6).is_complete
+    last = early.folder.metrics()[-1]
+    assert last.step == 6
+    training = read_description(folder / "model.safetensors").training
+    assert training["validation_quarters"] == list(last.validation_quarters or ())
 
 
 def test_copies_are_those_of_the_model_they_are_said_of(tmp_path: Path) -> None:

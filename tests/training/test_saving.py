@@ -140,8 +140,8 @@ def test_the_last_run_is_the_one_that_was_trained_last(
         list(create(Path("runs") / name, tiny_config(max_steps=1)).train(lambda: False))
         os.utime(Path("runs") / name / STATE_FILE, (1e9 - age, 1e9 - age))
     # What is left of a process that was killed while it made a run.
-    shutil.copytree("runs/b", "runs/.new-run-1")
-    os.utime(Path("runs/.new-run-1") / STATE_FILE)
+    shutil.copytree("runs/b", "runs/.d.new")
+    os.utime(Path("runs/.d.new") / STATE_FILE)
     # Looking at a run, or copying into its folder, is not training.
     Path("runs/a/notes.txt").touch()
     Path("runs/c/config.json").touch()
@@ -220,6 +220,25 @@ def test_one_process_at_a_time_has_a_run_also_while_it_is_replaced(tmp_path: Pat
     assert folder.config().seed == 9
     visible = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
     assert visible == ["run"]
+
+
+def test_a_run_has_one_lock_by_whatever_path_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(tiny_config(), force=False)
+    others = [folder.path, Path("..", "run")]
+    if os.name != "nt":  # where links need rights
+        (tmp_path / "link").symlink_to(folder.path)
+        others.append(tmp_path / "link")
+    monkeypatch.chdir(folder.path)
+    with RunFolder(Path()).locked():
+        for path in others:
+            with (
+                pytest.raises(UsageError, match="another process is using"),
+                RunFolder(path).locked(),
+            ):
+                pass
 
 
 def test_a_run_is_replaced_only_by_one_that_is_complete(
