@@ -136,7 +136,9 @@ class Asked:
             unused["--invert"] = self.invert
         for name, value in unused.items():
             if value is not None:
-                raise UsageError(f"{name} is no part of drawing from the noise of pictures")
+                raise UsageError(
+                    f"{name} does not go with drawing from the noise of pictures; leave it out"
+                )
         return model.invert(self.pictures, found_under)
 
     def _check_pictures(self) -> None:

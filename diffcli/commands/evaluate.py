@@ -250,15 +250,18 @@ def _warn(copies: float, held_out: int) -> None:
     warn_of_copies(copies, held_out)
     if held_out < _FEW_HELD_OUT:
         say(
-            f"only {held_out} pictures are held out: their distance from the training images, "
-            "and what is compared with it, is rough"
+            f"only {held_out} pictures are held out: Frechet distances, precision, recall, density "
+            "and coverage are rough; look at the pictures (--output)"
         )
 
 
 def _refuse(drawing: dict[str, object]) -> None:
     for name, value in drawing.items():
         if value is not None:
-            raise UsageError(f"{name} is for drawing, and --samples are drawn already")
+            raise UsageError(
+                f"{name} is for drawing, and --samples are drawn already; leave it out (--data "
+                "names what they are compared with)"
+            )
 
 
 def _print_figures(document: dict[str, Any], as_json: bool) -> None:
