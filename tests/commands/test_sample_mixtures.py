@@ -179,12 +179,12 @@ class TestInversion:
         (["--init", "a.png", "--between", "0,2"], "1 --init pictures: --between takes two"),
         (["--init", "a.png", "--invert", "0-1"], "the noise of a picture is found under one label"),
         (["--init", "a.png", "--invert", "9"], "'9' is no class of the model"),
-        (["--init", "a.png", "--invert", "0", "--strength", "0.5"], "--strength is no part of"),
-        (["--init", "a.png", "--invert", "0", "--mask", "b.png"], "--mask is no part of"),
+        (["--init", "a.png", "--invert", "0", "--strength", "0.5"], "--strength does not go with"),
+        (["--init", "a.png", "--invert", "0", "--mask", "b.png"], "--mask does not go with"),
         (["--init", "a.png", "--invert", "0", "--sampler", "dpmpp"], "with the sampler ddim"),
         (
             ["--init", "a.png", "--init", "b.png", "--between", "0,2", "--invert", "0"],
-            "--invert is no part of",
+            "--invert does not go with",
         ),
     ],
 )
