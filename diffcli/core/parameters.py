@@ -5,7 +5,7 @@ command line can show its help, and read and check parameters, without loading i
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 ScheduleName = Literal["linear", "linear-rescaled", "cosine", "rectified-flow"]
 PredictionType = Literal["epsilon", "x0", "v_prediction", "flow"]
@@ -240,6 +240,22 @@ class SamplingSettings:
             return self.guidance_scale
         first, last = self.guidance_interval
         return self.guidance_scale if first <= t <= last else 1.0
+
+
+class SettingChanges(TypedDict, total=False):
+    """Sampling settings that are not the model's own; None changes nothing."""
+
+    sampler: SamplerName | None
+    """A name in ``samplers.SAMPLERS``."""
+    steps: int | None
+    guidance_scale: float | None
+    """1 is plain conditional, 0 ignores the label."""
+    guidance_interval: tuple[int, int] | None
+    """The first and the last timestep to guide at."""
+    variance: Variance | None
+    """Of the noise that ``ddpm`` adds."""
+    eta: float | None
+    """How much noise ``dpmpp-sde`` adds."""
 
 
 class SeedsBetween(NamedTuple):

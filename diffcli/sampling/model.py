@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
 from diffcli.core.likelihood import Score, score
-from diffcli.core.parameters import SAMPLER_WITH, SamplerName, SamplingSettings, Variance
+from diffcli.core.parameters import SAMPLER_WITH, SamplingSettings, SettingChanges
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.device import images_per_batch
@@ -32,22 +32,6 @@ _STEPS_OF_OTHER_SAMPLERS = 16
 _STEPS_OF_INVERSION = 50
 _INVERTED_LESS = 4
 _SCORED_AT_ONCE = 64
-
-
-class Changes(TypedDict, total=False):
-    """Sampling settings that are not the model's own; None changes nothing."""
-
-    sampler: SamplerName | None
-    """A name in ``samplers.SAMPLERS``."""
-    steps: int | None
-    guidance_scale: float | None
-    """1 is plain conditional, 0 ignores the label."""
-    guidance_interval: tuple[int, int] | None
-    """The first and the last timestep to guide at."""
-    variance: Variance | None
-    """Of the noise that ``ddpm`` adds."""
-    eta: float | None
-    """How much noise ``dpmpp-sde`` adds."""
 
 
 class Drawn(NamedTuple):
@@ -94,7 +78,7 @@ class Model:
         return self.description.schedule.num_timesteps
 
     def settings(
-        self, base: SamplingSettings | None = None, **changes: Unpack[Changes]
+        self, base: SamplingSettings | None = None, **changes: Unpack[SettingChanges]
     ) -> SamplingSettings:
         """The settings ``base``, or the model's own, with changes.
 
@@ -322,7 +306,7 @@ class Model:
         *,
         init: Init | Inversion | None = None,
         strength: float | None = None,
-        **settings: Unpack[Changes],
+        **settings: Unpack[SettingChanges],
     ) -> Tensor:
         """Draw pictures.
 
@@ -334,7 +318,7 @@ class Model:
             init: a picture to start from, see ``init``; or the noise of one, see ``invert``,
                 whose default is the sampler ``ddim`` in 50 steps without guidance.
             strength: how much of it is changed, in (0, 1]; if None, 0.6, or with a mask 1.
-            settings: what is not as the model draws by default, see ``Changes``.
+            settings: what is not as the model draws by default, see ``SettingChanges``.
 
         Returns:
             uint8 ``(len(labels) * n, C, H, W)``, all of the first label first.
@@ -359,7 +343,7 @@ class Model:
         seeds: tuple[int, int] | None = None,
         *,
         init: Inversion | None = None,
-        **settings: Unpack[Changes],
+        **settings: Unpack[SettingChanges],
     ) -> Tensor:
         """Draw pictures on the way from one label and noise to another.
 
@@ -370,7 +354,7 @@ class Model:
             n: how many pictures, both ends included.
             seeds: of the noise at both ends; if None, a random one for all.
             init: the noise of two pictures instead, see ``invert``.
-            settings: what is not as the model draws by default, see ``Changes``.
+            settings: what is not as the model draws by default, see ``SettingChanges``.
 
         Returns:
             uint8 ``(n, C, H, W)``.
