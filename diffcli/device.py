@@ -69,6 +69,11 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("bf16"))
 
 
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """A block whose convolutions and products are in bfloat16 if the device is fast at it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_native_bfloat16(device))
+
+
 def images_per_batch(device: torch.device, network: UNetConfig) -> int:
     """How many images to draw at once with such a network.
 

@@ -1,5 +1,8 @@
 """Errors that a user can cause: the command line shows them as one line without a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LONGEST = 1200
 
 
@@ -16,11 +19,12 @@ class DiffcliError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, argument: str | None = None) -> None:
-        super().__init__(_shortened(_escaped(message)))
+        super().__init__(_shortened(printable(message)))
         self.argument = argument
 
 
-def _escaped(text: str) -> str:
+def printable(text: str) -> str:
+    r"""A text from a stranger as one line that no terminal obeys: with escapes, as ``\x1b``."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -33,3 +37,16 @@ class UsageError(DiffcliError):
     """An argument has a value that cannot be used."""
 
     exit_code = 2
+
+
+@contextmanager
+def as_usage_error(argument: str | None = None) -> Iterator[None]:
+    """A block whose ``ValueError``, of a value out of range, is raised as a ``UsageError``.
+
+    Args:
+        argument: whose value it is, see ``DiffcliError``.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error), argument) from error

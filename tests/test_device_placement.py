@@ -20,22 +20,23 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from diffcli import device
 from diffcli.core import likelihood
 from diffcli.core.denoiser import Denoiser, Mixture
 from diffcli.core.generate import Init, generate
 from diffcli.core.inversion import invert
-from diffcli.core.likelihood import misfit, score
+from diffcli.core.likelihood import score
+from diffcli.core.misfit import misfit
 from diffcli.core.parameters import AUGMENTATIONS, SamplingSettings, SeedsBetween
 from diffcli.core.samplers import SAMPLERS
 from diffcli.data.images import LabelledImages, to_pixels
 from diffcli.data.sources import DataSet
-from diffcli.evaluation import classifier
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig, read_images
-from diffcli.training import run, trainer, validation
+from diffcli.training import run, trainer
 from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import DistributionMatching
+from diffcli.training.objectives import Batch, DistributionMatching
 from diffcli.training.run import Run
 from diffcli.training.run_folder import Position, RunFolder
 from diffcli.training.status import LatestLoss
@@ -90,7 +91,7 @@ class Reading(TorchDispatchMode):
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
     """A mode in which all tensors are fake ones, and CUDA, without float64, seems to be there."""
-    for module in (trainer, validation, classifier):
+    for module in (device, trainer):
         monkeypatch.setattr(module, "has_native_bfloat16", lambda _: False)
     # Both read values of tensors on the CPU, which have none here.
     monkeypatch.setattr(LabelledImages, "__post_init__", lambda self: None)
@@ -237,7 +238,8 @@ def test_distillation(denoiser: Denoiser, fake: FakeTensorMode, step: int, guida
     settings = SamplingSettings(guidance_scale=guidance, guidance_interval=(5, 15))
     matching = DistributionMatching(denoiser, denoiser, settings, 2)
     x0, t = torch.zeros(6, 1, 8, 8, device=CUDA), torch.arange(6, device=CUDA) * 3
-    losses = matching(denoiser, step, x0, t, t % 3, lambda: torch.randn(x0.shape, device=CUDA))
+    batch = Batch(x0, t, t % 3, None, lambda: torch.randn(x0.shape, device=CUDA))
+    losses = matching(denoiser, batch, step)
     assert (losses.device, losses.shape, losses.dtype) == (CUDA, (6,), torch.float32)
 
 

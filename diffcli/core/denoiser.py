@@ -17,7 +17,8 @@ PREDICTION_TYPES: dict[PredictionType, Callable[[Any, Any], Weights]] = {
     "epsilon": lambda _alpha, _sigma: (0.0, 1.0),  # Ho et al. 2020, eq. 14
     "x0": lambda _alpha, _sigma: (1.0, 0.0),
     "v_prediction": lambda alpha, sigma: (-sigma, alpha),  # Salimans & Ho 2022, section 4
-    "flow": lambda _alpha, _sigma: (-1.0, 1.0),  # Liu et al. 2023, eq. 1; Lipman et al. 2023
+    # Liu et al. 2023, eq. 1, with the other sign: from the image to the noise.
+    "flow": lambda _alpha, _sigma: (-1.0, 1.0),
 }
 """From ``alpha_t, sigma_t`` to ``a, b``: the network predicts ``a * x_0 + b * epsilon``."""
 
@@ -122,8 +123,10 @@ class Denoiser(nn.Module):
         if isinstance(scale, Tensor):
             scale = scale.view(-1, 1, 1, 1)
         if isinstance(labels, Mixture):
-            return self.estimate(x_t, t, self._mixed(x_t, time, labels, scale))
-        return self.estimate(x_t, t, self._guided(x_t, time, labels, scale))
+            prediction = self._mixed(x_t, time, labels, scale)
+        else:
+            prediction = self._guided(x_t, time, labels, scale)
+        return self.estimate_from(prediction, x_t, t)
 
     def _guided(self, x_t: Tensor, time: Tensor, labels: Tensor, scale: float | Tensor) -> Tensor:
         no_label = torch.full_like(labels, self.network.no_label)
@@ -139,22 +142,24 @@ class Denoiser(nn.Module):
         unconditional: Tensor = self.network(
             x_t, time, torch.full_like(mixture.labels[:, 0], self.network.no_label)
         )
+        if not isinstance(scale, Tensor) and scale == 0:
+            return unconditional
         prediction = unconditional
         for labels, weights in zip(mixture.labels.T, mixture.weights.T, strict=True):
             towards = self.network(x_t, time, labels) - unconditional
             prediction = prediction + scale * weights.view(-1, 1, 1, 1) * towards
         return prediction
 
-    def estimate(self, x_t: Tensor, t: int | Tensor, prediction: Tensor) -> Estimate:
+    def estimate_from(self, prediction: Tensor, x_t: Tensor, t: int | Tensor) -> Estimate:
         """The image and the noise that follow from the network's prediction.
 
         ``x_0`` and ``epsilon`` solve ``x_t = alpha * x_0 + sigma * epsilon`` and
         ``prediction = a * x_0 + b * epsilon``.
 
         Args:
+            prediction: of the network, of the shape of ``x_t``.
             x_t: noisy images ``(B, C, H, W)``.
             t: their timesteps, one for all or ``(B,)``.
-            prediction: of the network, of the shape of ``x_t``.
         """
         alpha, sigma = self.schedule.alpha_sigma(t)
         a, b = PREDICTION_TYPES[self.prediction_type](alpha, sigma)
@@ -167,14 +172,27 @@ class Denoiser(nn.Module):
     def clipped(
         self, x_t: Tensor, t: int, labels: Tensor | Mixture, guidance_scale: float = 1.0
     ) -> Estimate:
-        """The same with ``x0`` clipped to [-1, 1] and ``epsilon`` computed from the clipped ``x0``.
+        """Estimate as ``forward`` does, and clip ``x0`` to [-1, 1], the range of images.
 
-        Without the second part, the two would no longer add up to ``x_t``; at timesteps of
-        little signal, ``epsilon`` would keep the error that clipping removed.
+        ``epsilon`` is computed from the clipped ``x0``.  Otherwise the two would no longer add up
+        to ``x_t``; at timesteps of little signal, ``epsilon`` would keep the error that clipping
+        removed.
+
+        Args:
+            x_t: noisy images ``(B, C, H, W)``.
+            t: the timestep of all of them.
+            labels: see ``forward``.
+            guidance_scale: see ``forward``, one for all.
         """
         return self.with_image(x_t, t, self(x_t, t, labels, guidance_scale).x0.clamp(-1, 1))
 
     def with_image(self, x_t: Tensor, t: int, x0: Tensor) -> Estimate:
-        """The estimate that ``x0`` is the clean image of ``x_t``, and the noise is the rest."""
+        """The estimate that ``x0`` is the clean image of ``x_t``, and the noise is the rest.
+
+        Args:
+            x_t: noisy images ``(B, C, H, W)``.
+            t: the timestep of all of them.
+            x0: of the same shape.
+        """
         alpha, sigma = self.schedule.alpha_sigma(t)
         return Estimate(x0, (x_t - alpha * x0) / sigma)

@@ -55,19 +55,22 @@ def generate(
         init: images to start from (SDEdit, Meng et al. 2022).  Where they are not to be drawn
             anew, their pixels replace those of each estimate (Wang et al. 2023, eq. 13), so
             that the rest fits to them and they come out as they are.
-        strength: with ``init``, the share of the timesteps that they are noised by, in (0, 1];
-            the higher, the less is left of what is drawn anew, and nothing at 1 with a part
-            that is not.
+        strength: with ``init``, the share of the timesteps that they are noised by, in (0, 1].
+            At 1, all drawn images keep ``alpha_{T-1}`` of ``init``, but a part that is drawn anew
+            beside one that is not starts from noise alone.
         noise: ``(B, C, H, W)`` to start from instead of that of the seeds.
 
     Raises:
-        ValueError: if the number of steps is not in 1 .. T.
+        ValueError: at the first step, if there are more steps than timesteps.  With ``init``,
+            there are at most as many as it is noised by.
     """
     schedule, device = denoiser.schedule, denoiser.schedule.device
     labels = labels.to(device)
     known = redrawn = None
     draw_noise = ImageNoise(seeds, denoiser.network.config.image_shape, device)
-    x = draw_noise() if noise is None else noise.to(device)
+    x = draw_noise()  # also if it is not used: later steps have noise of their own
+    if noise is not None:
+        x = noise.to(device)
     if init is None:
         plan = step_plan(schedule.num_timesteps, settings.steps, settings.spacing)
     else:

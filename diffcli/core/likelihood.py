@@ -1,6 +1,7 @@
 """How likely a model finds images, and under which label it finds them likeliest."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -23,10 +24,6 @@ _FINEST = 0.0
 # Where the terms of two labels of the shipped digits differ most, and over which range.  With
 # other pictures, another density needs more rounds for the same error, and is as free of bias.
 _CENTRE, _WIDTH = -1.6, 1.6
-
-# Where images that show no digit are told from test digits best: by the error alone, at log-SNR -2
-# 96 % of the pairs of a printed letter and a test digit are in order, at log-SNR 2 67 %.
-_LOG_SNRS_OF_SHAPES = [-step / 2 for step in range(9)]
 
 # On the scale of [-1, 1], half the distance between two grey levels.
 _HALF_LEVEL = 1 / 255
@@ -57,14 +54,19 @@ class VariationalBound:
         diffusion   of t = 1 .. T - 1: (SNR_{t-1} - SNR_t) / 2 * ||x_0 - estimate(x_t)||^2
         decoder     -log p(x_0 | x at t = 0), a normal distribution over the 256 grey levels
 
-    with the posterior variance in the middle (Kingma et al. 2021, eq. 13) and the decoder of
-    Ho et al. 2020, eq. 13, whose standard deviation is the noise at ``t = 0``.
+    with the posterior variance in the diffusion part (Kingma et al. 2021, eq. 13) and the decoder
+    of Ho et al. 2020, eq. 13, whose standard deviation is the noise at ``t = 0``.
 
     Args:
         denoiser: of diffusion; its estimates are clipped to [-1, 1].
 
     Raises:
-        ValueError: if it has a single timestep, and so no second part.
+        ValueError: if it has a single timestep, and so no diffusion part.
+
+    Attributes:
+        density: of timesteps, to draw those of an estimate of the diffusion part from; float64
+            ``(T,)``.
+        label_density: the same for the terms that labels are compared by.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
@@ -73,13 +75,16 @@ class VariationalBound:
         self._denoiser = denoiser
         log_snr = denoiser.schedule.log_snr
         snr = log_snr.exp()
-        self._weights = torch.cat([snr[:1], (snr[:-1] - snr[1:]) / 2])
+        # The term of t = 0 is the decoder's.
+        self._weights = -snr.diff(prepend=snr[:1]) / 2
         # Of white noise of variance 1 in place of images, these are the terms.
-        self.density = _normalised(self._weights / (1 + snr))
+        terms = self._weights / (1 + snr)
+        self.density = terms / terms.sum()
         bump = ((log_snr - _CENTRE) / _WIDTH).square().mul(-0.5).exp()
         steps = log_snr.diff(prepend=log_snr[:1]).abs()
         finest = max(_FINEST, float(log_snr[-1]))
-        self.label_density = _normalised((steps * bump).where(log_snr <= finest, 0.0))
+        terms = (steps * bump).where(log_snr <= finest, 0.0)
+        self.label_density = terms / terms.sum()
 
     def prior(self, x0: Tensor) -> Tensor:
         """The first part, ``(B,)``, of images ``(B, C, H, W)`` in [-1, 1]."""
@@ -97,7 +102,7 @@ class VariationalBound:
         """
         _, sigma = self._denoiser.schedule.alpha_sigma(0)
         # On the CPU, because MPS has no float64.
-        mean = _estimate(self._denoiser, x0, 0, labels, epsilon).cpu().double()
+        mean = _denoised(self._denoiser, x0, 0, labels, epsilon).cpu().double()
         normal = torch.distributions.Normal(mean, sigma)
         x0 = x0.cpu().double()
         upper = normal.cdf(x0 + _HALF_LEVEL).where(x0 < 1 - _HALF_LEVEL, 1.0)
@@ -106,62 +111,34 @@ class VariationalBound:
 
     def diffusion(self, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
         """An estimate of the term of a timestep above 0, ``(B,)``; arguments as of ``decoder``."""
-        return _squared_error(self._denoiser, x0, t, labels, epsilon) * float(self._weights[t])
+        return squared_error(self._denoiser, x0, t, labels, epsilon) * float(self._weights[t])
 
 
-def _squared_error(
+def squared_error(
     denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor
 ) -> Tensor:
-    """Of the estimates of images from noise and the opposite noise, the mean, ``(B,)``."""
-    # Antithetic noise: errors of the estimate that are odd in the noise cancel, and these are most
-    # of what two labels differ by at random.
+    """``||x_0 - estimate(x_t)||^2``, float64 ``(B,)``: the mean for noise and the opposite noise.
+
+    Both have the same distribution, so the mean is an estimate without bias.
+
+    Args:
+        denoiser: whose estimates are clipped to [-1, 1].
+        x0: images ``(B, C, H, W)`` in [-1, 1].
+        t: the timestep of all of them.
+        labels: ``(B,)``.
+        epsilon: standard normal noise, of the shape of an image.
+    """
+    # Errors of the estimate that are odd in the noise cancel, and these are most of what two
+    # labels differ by at random.
     errors = [
-        (x0 - _estimate(denoiser, x0, t, labels, noise)).square().sum(dim=(1, 2, 3))
+        (x0 - _denoised(denoiser, x0, t, labels, noise)).square().sum(dim=(1, 2, 3))
         for noise in (epsilon, -epsilon)
     ]
     return torch.stack(errors).mean(0).cpu().double()
 
 
-def _estimate(denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
+def _denoised(denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
     return denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0
-
-
-@torch.inference_mode()
-def misfit(denoiser: Denoiser, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-    """How little images look like those of any label; to compare with that of other images.
-
-    It is the mean over some noise levels, at which shapes are decided, of::
-
-        log(error) + 2 * log(error / error without a label)
-
-    where the error is that of the estimate, ``||x_0 - estimate(x_t, label)||^2``.  It is large for
-    images that the network cannot denoise (Graham et al. 2023), and the second part for images
-    that even their best label does not help to denoise.  The levels were chosen for digits of
-    28x28 pixels.
-
-    Args:
-        denoiser: a trained one, on the device to use.
-        images: ``(B, C, H, W)`` in [-1, 1].
-        labels: ``(B,)``, under which each is likeliest.
-        seed: of noise.
-
-    Returns:
-        float64 ``(B,)``.
-    """
-    device = denoiser.schedule.device
-    images, labels = images.to(device), labels.to(device)
-    no_label = torch.full_like(labels, denoiser.network.no_label)
-    generator = torch.Generator().manual_seed(seed)
-    levels = []
-    for log_snr in _LOG_SNRS_OF_SHAPES:
-        t = max(1, int((denoiser.schedule.log_snr - log_snr).abs().argmin()))
-        epsilon = torch.randn(images.shape[1:], generator=generator).to(device)
-        error, without = (
-            _squared_error(denoiser, images, t, some, epsilon).clamp(min=1e-12).log()
-            for some in (labels, no_label)
-        )
-        levels.append(error + 2 * (error - without))
-    return torch.stack(levels).mean(0)
 
 
 def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:
@@ -180,12 +157,6 @@ def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:
     drawn = torch.searchsorted(density.cumsum(0), u, right=True)
     last = int(density.nonzero().max())
     return [(t, 1 / float(density[t])) for t in drawn.clamp(max=last).tolist()]
-
-
-def _normalised(values: Tensor) -> Tensor:
-    """Values as a density of timesteps above 0."""
-    density = torch.cat([torch.zeros(1), values[1:]])
-    return density / density.sum()
 
 
 @torch.inference_mode()
@@ -225,7 +196,7 @@ class _Scoring:
         the images with as much noise as that (Kingma & Gao 2023, section 4).  All labels get the
         same noise.  Labels that are clearly worse than the best one are given up early.
         """
-        self._restart_noise()
+        noise = self._noises()
         count = len(self._images)
         candidates = torch.ones(count, self._classes, dtype=torch.bool)
         gaps = torch.zeros(candidates.shape, dtype=torch.float64)
@@ -239,7 +210,7 @@ class _Scoring:
             left = candidates[undecided]
             new = torch.full((*left.shape, len(part)), math.nan, dtype=torch.float64)
             image, label = left.nonzero(as_tuple=True)
-            new[left] = self._terms(undecided[image], label, part)
+            new[left] = self._terms(undecided[image], label, part, noise)
             found = torch.cat([found, new], dim=2)
             # What was given up has no numbers any more, and is not the best.
             best = found.mean(2).nan_to_num(math.inf).argmin(1)
@@ -257,10 +228,10 @@ class _Scoring:
 
     def bits(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The bound under labels ``(B,)`` in bits per dimension, and its standard error."""
-        self._restart_noise()
+        noise = self._noises()
         timesteps = draw_timesteps(self._bound.density, _TIMESTEPS_OF_BOUND, self._seed)
-        terms = self._terms(torch.arange(len(labels)), labels, timesteps)
-        epsilon, labels = self._noise(), labels.to(self._device)
+        terms = self._terms(torch.arange(len(labels)), labels, timesteps, noise)
+        epsilon, labels = next(noise), labels.to(self._device)
         parts = zip(
             self._images.split(self._batch_size), labels.split(self._batch_size), strict=True
         )
@@ -272,30 +243,30 @@ class _Scoring:
         per_bit = self._images[0].numel() * math.log(2)
         return nats / per_bit, (variance / len(timesteps)).sqrt() / per_bit
 
-    def _terms(self, images: Tensor, labels: Tensor, timesteps: Timesteps) -> Tensor:
-        """Weighted terms ``(P, len(timesteps))`` of images of these numbers under labels."""
+    def _terms(
+        self, index: Tensor, labels: Tensor, timesteps: Timesteps, noise: Iterator[Tensor]
+    ) -> Tensor:
+        """Weighted terms ``(P, len(timesteps))`` of images, given by number, under labels."""
         batches = list(
             zip(
-                images.to(self._device).split(self._batch_size),
+                index.to(self._device).split(self._batch_size),
                 labels.to(self._device).split(self._batch_size),
                 strict=True,
             )
         )
         columns = []
         for t, weight in timesteps:
-            epsilon = self._noise()
+            epsilon = next(noise)
             # A batch at a time: with many labels, the images of all pairs would fill the memory.
             terms = [
-                self._bound.diffusion(self._images[index], t, part, epsilon)
-                for index, part in batches
+                self._bound.diffusion(self._images[some], t, part, epsilon)
+                for some, part in batches
             ]
             columns.append(torch.cat(terms) * weight)
         return torch.stack(columns, dim=1)
 
-    def _restart_noise(self) -> None:
-        """So that the noise does not depend on when the labels of other images are clear."""
-        self._generator = torch.Generator().manual_seed(self._seed)
-
-    def _noise(self) -> Tensor:
-        shape = self._images.shape[1:]
-        return torch.randn(shape, generator=self._generator).to(self._device)
+    def _noises(self) -> Iterator[Tensor]:
+        """The noise of one timestep after another, always the same, which all images share."""
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            yield torch.randn(self._images.shape[1:], generator=generator).to(self._device)

@@ -139,8 +139,8 @@ class UNetConfig:
         """The network for images of a size.
 
         Levels are added until the deepest one has at most 8 positions per side, which its
-        blocks span.  The finest has patches of 2x2 pixels; small images whose details these
-        would blur get one of single pixels before it.
+        blocks span, or the sides cannot be halved again.  The finest has patches of 2x2 pixels;
+        small images whose details these would blur get one of single pixels before it.
 
         Args:
             image_channels: see above.
@@ -252,6 +252,8 @@ class SettingChanges(TypedDict, total=False):
     """1 is plain conditional, 0 ignores the label."""
     guidance_interval: tuple[int, int] | None
     """The first and the last timestep to guide at."""
+    spacing: float | None
+    """1 is even; above 1, steps are shorter at high noise levels."""
     variance: Variance | None
     """Of the noise that ``ddpm`` adds."""
     eta: float | None

@@ -5,20 +5,17 @@ after every step, so that a caller can show the intermediate images as well as t
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
 from diffcli.core.parameters import SamplerName, SamplingSettings
-from diffcli.core.schedule import NoiseSchedule
+from diffcli.core.schedule import NoiseSchedule, StepPlan
 
 Denoise = Callable[[Tensor, int], Estimate]
 """``(x_t, t)`` to an estimate, with labels and guidance already given."""
-
-StepPlan = Sequence[tuple[int, int]]
-"""Pairs ``(t, s)``: denoise from ``t`` to ``s``, -1 meaning clean."""
 
 DrawNoise = Callable[[], Tensor]
 """Returns fresh standard normal noise of the shape of the images."""
@@ -32,7 +29,7 @@ class Step(NamedTuple):
     x: Tensor
     """The images at ``s``, ``(B, C, H, W)``."""
     x0: Tensor
-    """The estimate of the clean images that the step used, of the same shape."""
+    """The denoiser's estimate of the clean images at ``t``, of the same shape."""
 
 
 def ddpm(

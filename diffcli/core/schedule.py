@@ -1,7 +1,7 @@
 """The noise schedule: how much of the image and how much noise there is at each timestep."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 import torch
@@ -60,11 +60,14 @@ class NoiseSchedule(nn.Module):
         alpha_t = sqrt(alphas_cumprod_t)
         sigma_t = sqrt(1 - alphas_cumprod_t),    alpha_t^2 + sigma_t^2 = 1
 
+    This counts from 0: ``t`` here is ``t + 1`` of Ho et al. 2020, ``-1`` is their 0, the clean
+    image, and ``alpha_t`` is their ``sqrt(alpha-bar)``, not their ``alpha = 1 - beta``.
+
     Tables are computed in float64.  ``alpha`` and ``sigma`` are float32 buffers ``(T,)``, which
     follow the module to its device; ``betas`` and ``alphas_cumprod`` stay on the CPU in float64.
 
     Args:
-        betas: ``(T,)``, each strictly between 0 and 1.
+        betas: ``(T,)``, each between 0 and 1, and large enough that ``1 - beta`` is less than 1.
 
     Raises:
         ValueError: if the betas are no such vector.
@@ -75,9 +78,11 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, betas: Tensor) -> None:
         super().__init__()
-        if betas.ndim != 1 or len(betas) == 0 or not ((betas > 0) & (betas < 1)).all():
-            raise ValueError("betas must be a non-empty vector of numbers strictly between 0 and 1")
         self.betas = betas.double().cpu()
+        # A timestep without noise would be divided by.
+        good = (1 - self.betas < 1) & (self.betas < 1)
+        if betas.ndim != 1 or len(betas) == 0 or not good.all():
+            raise ValueError("betas must be a vector of numbers between 0 and 1, and not empty")
         # Tens of thousands of timesteps can leave less than float64 holds.  What stands for it
         # is above 0, so that it has a logarithm, and falls, so that no step has length 0.
         least = torch.linspace(2e-300, 1e-300, len(betas), dtype=torch.float64)
@@ -85,14 +90,12 @@ class NoiseSchedule(nn.Module):
         alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
         self.register_buffer("alpha", alpha.float(), persistent=False)
         self.register_buffer("sigma", sigma.float(), persistent=False)
-        # As Python numbers, which can be read without waiting for a device.  The last pair
-        # is the one of t = -1.
-        self._scalars = [*zip(alpha.tolist(), sigma.tolist(), strict=True), (1.0, 0.0)]
+        # As Python numbers, which can be read without waiting for a device.
+        self._scalars = list(zip(alpha.tolist(), sigma.tolist(), strict=True))
 
     @classmethod
-    def from_config(cls, config: ScheduleConfig | None = None) -> "NoiseSchedule":
-        """The schedule that ``config`` describes; the default is linear with T = 300."""
-        config = config or ScheduleConfig()
+    def from_config(cls, config: ScheduleConfig) -> "NoiseSchedule":
+        """The schedule that ``config`` describes."""
         return cls(SCHEDULES[config.name](config).clamp(max=MAX_BETA))
 
     @property
@@ -120,12 +123,20 @@ class NoiseSchedule(nn.Module):
         """``alpha_t`` and ``sigma_t``.
 
         Args:
-            t: one timestep, -1 meaning clean, or timesteps ``(B,)`` on the buffers' device.
+            t: one timestep, -1 meaning clean; or timesteps ``(B,)`` in ``0 .. T - 1`` on the
+                buffers' device.
 
         Returns:
             Two floats, or two float32 tensors ``(B, 1, 1, 1)``.
+
+        Raises:
+            ValueError: if there is no such timestep.
         """
         if isinstance(t, int):
+            if t == -1:
+                return 1.0, 0.0
+            if not 0 <= t < self.num_timesteps:
+                raise ValueError(f"timesteps are -1 .. {self.num_timesteps - 1}, not {t}")
             return self._scalars[t]
         return self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
 
@@ -153,13 +164,17 @@ class NoiseSchedule(nn.Module):
         return 0.5 * (alphas_cumprod * mean_square - alphas_cumprod - math.log1p(-alphas_cumprod))
 
 
-def step_pairs(timesteps: Iterable[int]) -> list[tuple[int, int]]:
+StepPlan = Sequence[tuple[int, int]]
+"""Pairs ``(t, s)``: denoise from ``t`` to ``s``, -1 meaning clean."""
+
+
+def step_pairs(timesteps: Iterable[int]) -> StepPlan:
     """Pairs ``(t, s)`` of consecutive timesteps; the last one leads to -1, which means clean."""
     steps = list(timesteps)
     return list(zip(steps, [*steps[1:], -1], strict=True))
 
 
-def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> list[tuple[int, int]]:
+def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> StepPlan:
     """Visit ``num_steps`` of ``num_timesteps`` timesteps, from T - 1 down.
 
     Step ``i`` starts ``floor(T * (i / N) ** spacing)`` below the first one, or as close to that
@@ -171,7 +186,7 @@ def step_plan(num_timesteps: int, num_steps: int, spacing: float = 1.0) -> list[
         spacing: 1 is even; above 1, steps are shorter at high noise levels.
 
     Returns:
-        ``num_steps`` pairs ``(t, s)``: denoise from ``t`` to ``s``, ``s = -1`` meaning clean.
+        ``num_steps`` pairs.
 
     Raises:
         ValueError: unless ``1 <= num_steps <= num_timesteps``.

@@ -133,8 +133,8 @@ class ConditionalUNet(nn.Module):
             x_t: noisy images ``(B, C, H, W)``, of the config's size.
             t: timesteps ``(B,)``, or ``(1,)`` if all images have the same one.
             labels: ``(B,)`` in ``0 .. num_classes``, the last one meaning "no label".
-            augmentation: how the images were augmented, ``(B, AUGMENTATIONS)``; None is not at
-                all, as if all were 0.
+            augmentation: how the images were augmented, ``(B, AUGMENTATIONS)``, if the config has
+                it; None is not at all, as if all were 0.
 
         Returns:
             ``(B, C, H, W)``.

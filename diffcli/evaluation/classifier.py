@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages
-from diffcli.device import has_native_bfloat16
+from diffcli.device import mixed_precision
 from diffcli.evaluation.network import (
     FeatureNetwork,
     FeatureNetworkConfig,
@@ -76,14 +76,13 @@ def train_classifier(
     order = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(epochs)])
     # Of equal sizes, up to one image: batch normalisation learns nothing from a single one.
     batches = order.tensor_split(-(-len(order) // min(_BATCH, len(data))))
-    bfloat16 = has_native_bfloat16(data.images.device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=len(batches))
     seen = 0
     for batch in batches:
         images, labels = data.batch(batch)
         images = jitter(images, generator)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        with mixed_precision(images.device):
             loss = F.cross_entropy(network(images), labels, label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()

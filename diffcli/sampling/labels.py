@@ -1,8 +1,9 @@
 """Labels as people write them: names, numbers, ranges and mixtures."""
 
+import operator
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 from diffcli.errors import UsageError
 
@@ -14,12 +15,12 @@ class Labels(NamedTuple):
     weights: tuple[float, ...] | None = None
 
 
-def parse_labels(wanted: Sequence[str | int], class_names: Sequence[str]) -> Labels:
+def parse_labels(wanted: Sequence[str | SupportsIndex], class_names: Sequence[str]) -> Labels:
     """Class numbers for ``3``, ``0-4``, ``0-4,7``, ``cat`` or ``all``, in the given order.
 
-    A text is a class name first; if no class has that name, it is a number.  An integer is
-    always a number.  Labels with weights, ``3:0.7,8:0.3``, or with a minus sign for a weight of
-    -1, ``3,-8``, are a mixture.
+    A text is a class name first; if no class has that name, it is a number.  An integer, also one
+    of numpy or torch, is always a number.  Labels with weights, ``3:0.7,8:0.3``, or with a minus
+    sign for a weight of -1, ``3,-8``, are a mixture.
 
     Raises:
         UsageError: if the model has no such class, and the message lists those it has; or if
@@ -35,7 +36,9 @@ def parse_labels(wanted: Sequence[str | int], class_names: Sequence[str]) -> Lab
         return Labels(numbers, weights)
     labels: list[int] = []
     for item in wanted:
-        if isinstance(item, int) or item in class_names:
+        if not isinstance(item, str):
+            labels += _parse_number(item, class_names)
+        elif item in class_names:
             labels += _parse(item, class_names)
         else:
             for part in item.split(","):
@@ -64,7 +67,7 @@ def _parse_weighted(part: str, class_names: Sequence[str]) -> tuple[int, float]:
         name, weight = name[1:], -1.0
     if name not in class_names and ":" in name:
         name, _, number = name.rpartition(":")
-        if not re.fullmatch(r"-?\d{1,4}(\.\d{1,9})?", number):
+        if not re.fullmatch(r"-?[0-9]{1,4}(\.[0-9]{1,9})?", number):
             raise UsageError(f"{part!r} is no label with a weight; write it like 3:0.7")
         weight *= float(number)
     found = _parse(name, class_names)
@@ -73,22 +76,33 @@ def _parse_weighted(part: str, class_names: Sequence[str]) -> tuple[int, float]:
     return found[0], weight
 
 
-def _parse(item: str | int, class_names: Sequence[str]) -> Sequence[int]:
+def _parse_number(item: SupportsIndex, class_names: Sequence[str]) -> Sequence[int]:
+    try:
+        number = operator.index(item)
+    except TypeError:
+        number = -1
+    if isinstance(item, bool) or not 0 <= number < len(class_names):
+        raise _unknown(item, class_names)
+    return [number]
+
+
+def _parse(item: str, class_names: Sequence[str]) -> Sequence[int]:
     count = len(class_names)
-    if isinstance(item, int):
-        if 0 <= item < count:
-            return [item]
-    elif item in class_names:
+    if item in class_names:
         return [class_names.index(item)]
-    elif item == "all":
+    if item == "all":
         return range(count)
-    elif match := re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", item):
+    if match := re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", item):
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"the range {item} runs backwards; write {last}-{first}")
         if last < count:
             return range(first, last + 1)
-    raise UsageError(f"{item!r} is no class of the model, which has {_shortened(class_names)}")
+    raise _unknown(item, class_names)
+
+
+def _unknown(item: object, class_names: Sequence[str]) -> UsageError:
+    return UsageError(f"{item!r} is no class of the model, which has {_shortened(class_names)}")
 
 
 def _shortened(names: Sequence[str], most: int = 20) -> str:

@@ -1,10 +1,10 @@
 """A trained model, ready to draw: used by the commands and by notebooks."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, SupportsIndex, Unpack
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from diffcli.core.parameters import SAMPLER_WITH, SamplingSettings, SettingChang
 from diffcli.core.samplers import Step
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.device import images_per_batch
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, as_usage_error
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.files.locations import find_model
 from diffcli.sampling.labels import parse_labels
@@ -102,10 +102,8 @@ class Model:
             changed["steps"] = self.num_timesteps if used == "ddpm" else few
         if "guidance_scale" in changed:
             changed.setdefault("guidance_interval", None)
-        try:
+        with as_usage_error():
             settings = replace(own, **changed)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
         self.check(settings)
         return settings
 
@@ -120,14 +118,12 @@ class Model:
         Raises:
             UsageError: if there are more steps than timesteps, or guidance beyond the last one.
         """
-        try:
+        with as_usage_error():
             settings.check_timesteps(self.num_timesteps)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
 
     def request(
         self,
-        labels: Sequence[str | int],
+        labels: Sequence[str | SupportsIndex],
         n: int,
         seed: int | None,
         settings: SamplingSettings,
@@ -142,16 +138,14 @@ class Model:
         """
         numbers, weights = parse_labels(labels, self.class_names)
         seed = _random_seed() if seed is None else seed
-        try:
+        with as_usage_error():
             return SampleRequest(
                 numbers, n, seed, settings, strength, masked, weights, inverted=inverted
             )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
 
     def request_between(
         self,
-        labels: Sequence[str | int],
+        labels: Sequence[str | SupportsIndex],
         n: int,
         seeds: tuple[int, int] | None,
         settings: SamplingSettings,
@@ -169,11 +163,9 @@ class Model:
         if len(numbers) != 2 or weights:
             raise UsageError("an interpolation is between two labels, like 3,8 or 3,3")
         first, last = seeds or [_random_seed()] * 2
-        try:
+        with as_usage_error():
             way = Interpolation(last, *part)
             return SampleRequest(numbers, n, first, settings, interpolation=way, inverted=inverted)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
 
     def init(self, picture: Path, mask: Path | None = None) -> Init:
         """A picture to start from, fitted to the size and the colours of the model.
@@ -189,7 +181,7 @@ class Model:
         """
         return read_init(picture, mask, self.description.architecture.image_shape)
 
-    def invert(self, pictures: Sequence[Path], labels: Sequence[str | int]) -> Inversion:
+    def invert(self, pictures: Sequence[Path], labels: Sequence[str | SupportsIndex]) -> Inversion:
         """Find the noise that pictures come from (DDIM inversion), to draw from it.
 
         Args:
@@ -238,9 +230,10 @@ class Model:
         if request.inverted:
             # Before the first step, which can be interrupted, noise is found in as much time.
             size = max(1, size // _INVERTED_LESS)
+        noise = self._noise(request, init)
         for indices in request.batches(size):
             x = torch.empty(0)
-            for step in self._steps(indices, request, init):
+            for step in self._steps(indices, request, init, noise):
                 x = step.x
                 if interrupted():
                     return
@@ -248,20 +241,35 @@ class Model:
 
     def trace(self, request: SampleRequest, init: Init | Inversion | None = None) -> Iterator[Step]:
         """Draw all pictures in one batch, yielding every step."""
-        return self._steps(range(len(request)), request, init)
+        return self._steps(range(len(request)), request, init, self._noise(request, init))
+
+    def _noise(
+        self, request: SampleRequest, init: Init | Inversion | None
+    ) -> Callable[[range], Tensor] | None:
+        """Makes the noise that pictures start from, if it is not that of their seeds."""
+        return init.noise(self.denoiser, request) if isinstance(init, Inversion) else None
 
     def _steps(
-        self, indices: range, request: SampleRequest, init: Init | Inversion | None
+        self,
+        indices: range,
+        request: SampleRequest,
+        init: Init | Inversion | None,
+        noise: Callable[[range], Tensor] | None,
     ) -> Iterator[Step]:
         strength = 1.0 if request.strength is None else request.strength
         numbers = torch.tensor([request.labels_of(index) for index in indices])
         weights = torch.tensor([request.weights_of(index) for index in indices])
         labels = Mixture(numbers, weights) if request.mixed else numbers[:, 0]
         seeds = [request.seed_of(index) for index in indices]
-        noise = None
-        if isinstance(init, Inversion):
-            noise, init = init.noise(self.denoiser, request, indices), None
-        return generate(self.denoiser, labels, seeds, request.settings, init, strength, noise)
+        return generate(
+            self.denoiser,
+            labels,
+            seeds,
+            request.settings,
+            init if isinstance(init, Init) else None,
+            strength,
+            noise(indices) if noise else None,
+        )
 
     def score(
         self,
@@ -278,29 +286,31 @@ class Model:
 
         Raises:
             UsageError: if the model gives no likelihood, because it is distilled or has a single
-                timestep, or the pictures have another shape.
+                timestep, or the pictures have another shape or type.
         """
         if self.description.is_distilled:
             raise UsageError(
                 f"{self.path} is distilled, and gives no likelihood; its teacher does", "model"
             )
+        if self.num_timesteps == 1:
+            raise UsageError(
+                f"{self.path} has a single timestep, and likelihoods are estimated at others",
+                "model",
+            )
         shape = self.description.architecture.image_shape
-        if pixels.shape[1:] != shape or not len(pixels):
-            raise UsageError(f"pictures must be (N, {', '.join(map(str, shape))})")
+        if pixels.shape[1:] != shape or not len(pixels) or pixels.dtype != torch.uint8:
+            raise UsageError(f"pictures must be uint8 (N, {', '.join(map(str, shape))})")
+        size = self.batch_size(SamplingSettings())
         parts = []
         for part in pixels.split(_SCORED_AT_ONCE):
-            size = self.batch_size(SamplingSettings())
-            try:
-                parts.append(score(self.denoiser, to_model_range(part), size, seed))
-            except ValueError as error:
-                raise UsageError(f"{self.path}: {error}", "model") from error
+            parts.append(score(self.denoiser, to_model_range(part), size, seed))
             if on_progress:
                 on_progress(sum(len(done.bits) for done in parts), len(pixels))
         return Score(*map(torch.cat, zip(*parts, strict=True)))
 
     def sample(
         self,
-        labels: str | int | Sequence[str | int] = "all",
+        labels: str | SupportsIndex | Iterable[str | SupportsIndex] = "all",
         n: int = 8,
         seed: int | None = None,
         *,
@@ -326,19 +336,23 @@ class Model:
         Raises:
             UsageError: if the model has no such class, or an argument is out of range.
         """
-        wanted = [labels] if isinstance(labels, str | int) else labels
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            labels = [labels]
+        wanted = list(labels)
         inverted = init.labels if isinstance(init, Inversion) else None
         base = self.inversion_settings() if inverted else None
         used = self.settings(base, **settings)
         masked = isinstance(init, Init) and init.redrawn is not None
         if isinstance(init, Init) and strength is None:
             strength = MASKED_STRENGTH if masked else DEFAULT_STRENGTH
+        elif not isinstance(init, Init) and strength is not None:
+            raise UsageError("strength is how much a picture is changed, and init is none")
         request = self.request(wanted, n, seed, used, strength, masked, inverted)
         return torch.cat([drawn.pixels for drawn in self.draw(request, init)])
 
     def interpolate(
         self,
-        labels: Sequence[str | int],
+        labels: Sequence[str | SupportsIndex],
         n: int = 10,
         seeds: tuple[int, int] | None = None,
         *,

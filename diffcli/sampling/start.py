@@ -1,5 +1,6 @@
 """What drawing starts from instead of noise of its own: pictures, and the noise of pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,25 +28,34 @@ class Inversion(NamedTuple):
     labels: tuple[int, ...]
     """Under which the noise of each gives it."""
 
-    def noise(self, denoiser: Denoiser, request: SampleRequest, indices: range) -> Tensor:
-        """The noise that pictures of a request start from, ``(len(indices), C, H, W)``.
+    def noise(self, denoiser: Denoiser, request: SampleRequest) -> Callable[[range], Tensor]:
+        """What pictures of a request start from.
 
         Args:
             denoiser: that draws them.
             request: of pictures that start from these.
-            indices: their numbers in the request.
+
+        Returns:
+            A function from the numbers of some of them to their noise, ``(B, C, H, W)``.
         """
         labels = torch.tensor(self.labels)
-        if request.interpolation:
-            seeds = [request.seed, request.interpolation.last_seed]
-            first, last = invert(denoiser, self.images, labels, seeds, request.settings)
-            return torch.stack(
-                [interpolate_noise(first, last, request.share(index)) for index in indices]
-            )
-        count = len(indices)
-        seeds = [request.seed + index for index in indices]
-        images = self.images.expand(count, -1, -1, -1)
-        return invert(denoiser, images, labels.expand(count), seeds, request.settings)
+        if request.interpolation is None:
+
+            def found(indices: range) -> Tensor:
+                count = len(indices)
+                seeds = [request.seed + index for index in indices]
+                images = self.images.expand(count, -1, -1, -1)
+                return invert(denoiser, images, labels.expand(count), seeds, request.settings)
+
+            return found
+        seeds = [request.seed, request.interpolation.last_seed]
+        first, last = invert(denoiser, self.images, labels, seeds, request.settings)
+
+        def between(indices: range) -> Tensor:
+            shares = map(request.share, indices)
+            return torch.stack([interpolate_noise(first, last, share) for share in shares])
+
+        return between
 
 
 def read_init(picture: Path, mask: Path | None, shape: tuple[int, int, int]) -> Init:

@@ -13,12 +13,14 @@ from torch import Tensor
 _SCALE, _STRETCH, _SHIFT = 0.2, 0.2, 0.125
 
 
-def augment(images: Tensor, share: float, chance: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """Change a share of the images in each of five ways.
+def augment(
+    images: Tensor, probability: float, chance: Tensor, normal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Change images in each of five ways with a probability.
 
     Args:
         images: ``(B, C, H, W)``.
-        share: the probability of each change; images are mirrored half as often.
+        probability: of each change; images are mirrored half as often.
         chance: uniform in [0, 1), ``(B, AUGMENTATIONS)``: which changes to make.
         normal: standard normal, of the same shape: how large they are.
 
@@ -27,8 +29,8 @@ def augment(images: Tensor, share: float, chance: Tensor, normal: Tensor) -> tup
         its scale, stretch and shifts, in standard deviations, ``(B, AUGMENTATIONS)``.  Of an
         image that is not changed, all are 0.
     """
-    mirrored = (chance[:, 0] < share / 2).to(normal.dtype)
-    scale, stretch, right, down = (normal * (chance < share))[:, 1:].T
+    mirrored = (chance[:, 0] < probability / 2).to(normal.dtype)
+    scale, stretch, right, down = (normal * (chance < probability))[:, 1:].T
     code = torch.stack([mirrored, scale, stretch, right, down], dim=1)
     # From places in the result to places in the image.
     across = torch.exp2(-(_SCALE * scale + _STRETCH * stretch))

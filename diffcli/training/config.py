@@ -3,6 +3,7 @@
 This module does not import torch.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -166,8 +167,8 @@ class RunConfig:
             raise ValueError(f"image_size must be two positive numbers, not {self.image_size}")
         for name in ("epochs", "max_steps", "max_seconds"):
             limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} must be positive, not {limit:g}")
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {limit:g}")
 
     def budget(self, images: int) -> Budget:
         """The end of the run on a data set of that many images: whichever limit comes first."""
@@ -179,7 +180,9 @@ class RunConfig:
     def for_images(
         self, shape: tuple[int, int, int], num_classes: int, detailed: bool
     ) -> "RunConfig":
-        """The same with the architecture for images ``(C, H, W)``, if it has none.
+        """The same with the architecture for images ``(C, H, W)``.
+
+        One that is there stays, but for being told of augmentation if the recipe has that.
 
         Args:
             shape: of an image.
@@ -207,6 +210,7 @@ class RunConfig:
         Raises:
             ValueError: if it is not valid.
         """
+        document = dict(document)
         version = document.pop("format_version", 1)
         if version == 1:
             document = _upgraded(document)
@@ -222,12 +226,14 @@ class RunConfig:
 
 
 def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
-    """A document of version 1, which named the recipe and had two of its fields beside it."""
+    """A document of version 1, which named the recipe and had two of its fields beside it.
+
+    They were null where the recipe's were used.
+    """
     name = document.get("recipe")
     if not isinstance(name, str) or name not in _RECIPES_1:
         raise ValueError(f"its recipe is {name!r}")
-    fields = ("batch_size", "learning_rate")
-    own = {field: document.pop(field) for field in fields if document.get(field) is not None}
-    document.pop("learning_rate", None)
+    given = {field: document.pop(field, None) for field in ("batch_size", "learning_rate")}
+    own = {field: value for field, value in given.items() if value is not None}
     document["compile"] = document.pop("compiled", False)
     return {**document, "recipe": {**asdict(_RECIPES_1[name]), **own}}

@@ -1,6 +1,7 @@
 """What a step of training minimises."""
 
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,44 +20,57 @@ _EXTREME_SHARE = 0.02
 _LEAST_ERROR = 1e-3
 
 
-class Objective:
-    """The loss of diffusion (Ho et al. 2020, eq. 14), which other objectives replace.
+class Batch(NamedTuple):
+    """What a step trains on."""
 
-    Attributes:
-        critic: a diffusion model of the images that the model in training draws, which is trained
-            beside it; None if the objective needs none.
-    """
+    x0: Tensor
+    """Images ``(B, C, H, W)``."""
+    t: Tensor
+    """Timesteps ``(B,)``."""
+    labels: Tensor
+    """``(B,)`` in ``0 .. num_classes``."""
+    augmentation: Tensor | None
+    """How the images were augmented, see ``ConditionalUNet.forward``."""
+    draw_noise: Callable[[], Tensor]
+    """Returns fresh standard normal noise of the shape of ``x0``."""
 
-    critic: Denoiser | None = None
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        step: int,  # noqa: ARG002 - for objectives that train several networks
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        draw_noise: Callable[[], Tensor],
-        augmentation: Tensor | None = None,
-    ) -> Tensor:
+class Objective(Protocol):
+    """What a step of training minimises."""
+
+    @property
+    def critic(self) -> Denoiser | None:
+        """A diffusion model of the images that the model in training draws, trained beside it.
+
+        None if the objective needs none.
+        """
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
         """The losses of a batch.
 
         Args:
             denoiser: the model in training.
+            batch: to train on.
             step: number of the step.
-            x0: images ``(B, C, H, W)``.
-            t: timesteps ``(B,)``.
-            labels: ``(B,)`` in ``0 .. num_classes``.
-            draw_noise: returns fresh standard normal noise of the shape of ``x0``.
-            augmentation: how the images were augmented, see ``ConditionalUNet.forward``.
 
         Returns:
             One loss per image, float32 ``(B,)``.
         """
-        return denoiser.loss(x0, t, labels, draw_noise(), augmentation)
 
 
-class DistributionMatching(Objective):
+class DiffusionLoss:
+    """The loss of diffusion (Ho et al. 2020, eq. 14)."""
+
+    critic: Denoiser | None = None
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:  # noqa: ARG002
+        """The losses of a batch, see ``Objective``."""
+        return denoiser.loss(
+            batch.x0, batch.t, batch.labels, batch.draw_noise(), batch.augmentation
+        )
+
+
+class DistributionMatching:
     """Distribution matching distillation (Yin et al. 2024 a, b), with guidance distilled in.
 
     A student draws images in a few steps.  Its teacher and a critic, which is a diffusion model of
@@ -88,21 +102,16 @@ class DistributionMatching(Objective):
         self._guided = any(scale != 1 for scale in scales)
         self._plan = [t for t, _ in step_plan(count, steps)]
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        step: int,
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        draw_noise: Callable[[], Tensor],
-        augmentation: Tensor | None = None,  # noqa: ARG002 - the student draws, and drawings are not augmented
-    ) -> Tensor:
-        """The losses of the critic, or in every fifth step of the student."""
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+        """The losses of the critic, or in every fifth step of the student.
+
+        How images were augmented is not told: the student draws, and drawings are not augmented.
+        """
+        t, labels, draw_noise = batch.t, batch.labels, batch.draw_noise
         learns = step % _STEPS_PER_CYCLE == _STEPS_PER_CYCLE - 1
-        inputs, at = self._inputs(denoiser, x0, t, labels, draw_noise)
+        inputs, at = self._inputs(denoiser, batch)
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
-            images = estimate(denoiser, inputs, at, labels)
+            images = estimate_x0(denoiser, inputs, at, labels)
         if not learns:
             return self.critic.loss(images.clamp(-1, 1), t, labels, draw_noise())
         with torch.no_grad():
@@ -113,24 +122,19 @@ class DistributionMatching(Objective):
             drawn = images.clamp(-1, 1)
             x_t = denoiser.schedule.add_noise(drawn, t, draw_noise())
             scales = self._scales[t] if self._guided else 1.0
-            real = estimate(self.teacher, x_t, t, labels, scales).clamp(-1, 1)
-            fake = estimate(self.critic, x_t, t, labels).clamp(-1, 1)
+            real = estimate_x0(self.teacher, x_t, t, labels, scales).clamp(-1, 1)
+            fake = estimate_x0(self.critic, x_t, t, labels).clamp(-1, 1)
             error = (drawn - real).abs().mean(dim=(1, 2, 3), keepdim=True)
             target = drawn - (fake - real) / error.clamp(min=_LEAST_ERROR)
         return (images - target).square().mean(dim=(1, 2, 3)) / 2
 
     @torch.no_grad()
-    def _inputs(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        draw_noise: Callable[[], Tensor],
-    ) -> tuple[Tensor, Tensor]:
+    def _inputs(self, denoiser: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
         """Noisy images of the student's steps and of the data, and their timesteps."""
+        x0, t, labels, _, draw_noise = batch
         schedule = denoiser.schedule
-        # The remainder is as good as random, and does not depend on the place in the batch.
+        # Each step, and the data, is the kind of an equal share of the images.  The remainder is
+        # as good as random, and does not depend on the place in the batch.
         kind = t % (len(self._plan) + 1)
         x, inputs, at = draw_noise(), schedule.add_noise(x0, t, draw_noise()), t
         for number, now in enumerate(self._plan):
@@ -138,12 +142,12 @@ class DistributionMatching(Objective):
             inputs = x.where(chosen[:, None, None, None], inputs)
             at = torch.where(chosen, now, at)
             if number + 1 < len(self._plan):
-                drawn = estimate(denoiser, x, torch.full_like(t, now), labels).clamp(-1, 1)
+                drawn = estimate_x0(denoiser, x, torch.full_like(t, now), labels).clamp(-1, 1)
                 x = schedule.add_noise(drawn, self._plan[number + 1], draw_noise())
         return inputs, at
 
 
-def estimate(
+def estimate_x0(
     denoiser: Denoiser,
     x_t: Tensor,
     t: Tensor,
@@ -152,7 +156,8 @@ def estimate(
 ) -> Tensor:
     """The estimate of the images in ``x_t``, see ``Denoiser.forward``.
 
-    It is computed in float32: what two estimates differ by is less than bfloat16 rounds off.
+    It is not computed in bfloat16, which rounds off more than two estimates differ by.  On CUDA,
+    products are in TF32, which rounds an eighth as much.
     """
     with torch.autocast(x_t.device.type, enabled=False):
         x0: Tensor = denoiser(x_t, t, labels, guidance_scale).x0

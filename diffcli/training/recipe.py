@@ -36,7 +36,7 @@ class Recipe:
         batch_size: images per step, over all processes.
         width: channels of the network's finest level, see ``UNetConfig.for_images``.
         momentum: of Muon.
-        augmentation: the share of images that are augmented, see ``augmentation.augment``.
+        augmentation: the probability of each change, see ``augmentation.augment``.
         detail: if images have more of it, see ``images.detail``, the network has a level of
             single pixels.
 
@@ -69,7 +69,9 @@ class Recipe:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
         if not 0 < self.learning_rate <= 1:
-            raise ValueError(f"learning_rate must be in 0 .. 1, not {self.learning_rate:g}")
+            raise ValueError(
+                f"learning_rate must be above 0 and at most 1, not {self.learning_rate:g}"
+            )
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout must be in 0 .. 1, not {self.label_dropout:g}")
         if not 0 <= self.augmentation <= 1:

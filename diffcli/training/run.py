@@ -25,10 +25,28 @@ from diffcli.training.status import LatestLoss, Status
 from diffcli.training.validation import Validation
 
 _STEPS_BETWEEN_METRICS = 50
-# A twentieth of the time at most, so that a large network does not spend it on saving.
 _SECONDS_BETWEEN_SAVES, _TRAINING_PER_SAVE = 30.0, 20
 _SECONDS_BETWEEN_REPORTS = 0.5
 _LAST_GRID = "samples.png"
+
+
+class _Saves:
+    """When to save the state: half a minute after the last time.
+
+    If saving takes long, a twentieth of the time at most is spent on it.
+    """
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    @property
+    def due(self) -> bool:
+        return time.perf_counter() > self._next
+
+    def saved(self, seconds: float = 0.0) -> None:
+        """The state was just saved, which took so long."""
+        rest = max(_SECONDS_BETWEEN_SAVES, _TRAINING_PER_SAVE * seconds)
+        self._next = time.perf_counter() - seconds + rest
 
 
 class Run:
@@ -163,6 +181,16 @@ class Run:
         """Whether the budget is used, and the model of its end is saved."""
         return self.folder.is_complete(self._budget)
 
+    @property
+    def kept_step(self) -> int:
+        """The number of steps after which the average was that is kept as the model."""
+        return self._best.kept_step
+
+    @property
+    def held_out_compared(self) -> int:
+        """With how many held-out images the final samples are compared, to find copies."""
+        return self._samples.held_out_compared
+
     def train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         """Train to the end of the budget, yielding twice a second where the run is.
 
@@ -187,22 +215,27 @@ class Run:
 
     def _train(self, interrupted: Callable[[], bool]) -> Iterator[Status]:
         start = time.perf_counter() - self.seconds
-        last_report = next_save = -math.inf
+        last_report, saves = -math.inf, _Saves()
         images_before, seconds_before = self.trainer.images_seen, self.seconds
 
-        def ask() -> tuple[float, ...]:
+        def look() -> tuple[float, bool]:
+            """The progress, and whether to stop: the same in all processes."""
             self.seconds = time.perf_counter() - start
-            return self._distributed.from_leader(self.progress, float(interrupted()))
+            progress, stop = self._distributed.from_leader(self.progress, float(interrupted()))
+            return progress, bool(stop)
 
         def status() -> Status:
             images = self.trainer.images_seen - images_before
-            speed = images / max(self.seconds - seconds_before, 1e-9)
             return Status(
-                min(1.0, progress), self.seconds, self.epoch, speed,
-                self._latest.value, self._best.loss,
-            )  # fmt: skip
+                progress=min(1.0, progress),
+                seconds=self.seconds,
+                epoch=self.epoch,
+                images_per_second=images / max(self.seconds - seconds_before, 1e-9),
+                loss=self._latest.value,
+                validation_loss=self._best.loss,
+            )
 
-        progress, stop = ask()
+        progress, stop = look()
         if progress >= 1:  # and yet not complete: the process ended before the last model
             self._best.check()
             if self._losses:
@@ -214,34 +247,28 @@ class Run:
             loss = self.trainer.step(progress)
             self._losses.append(loss)
             self._latest.offer(loss)
-            progress, stop = ask()
+            progress, stop = look()
             complete = progress >= 1
-            steps, cost = self.trainer.steps_done, self._validation.count
+            steps, cost = self.trainer.steps_done, self._validation.cost
             pause = self._pauses.due(steps, cost + self._samples.cost)
             check = complete or pause or self._pauses.due(steps, cost)
             if check:
                 self._best.check()
-            if check or self.trainer.steps_done % _STEPS_BETWEEN_METRICS == 0:
+            if check or steps % _STEPS_BETWEEN_METRICS == 0:
                 self._record()
             if complete or pause:
                 names = [f"samples-{self.epoch:04d}.png"] * pause + [_LAST_GRID] * complete
                 self._save(names)
-                next_save = time.monotonic() + _SECONDS_BETWEEN_SAVES
-            elif time.monotonic() > next_save:
-                began = time.monotonic()
+                saves.saved()
+            elif saves.due:
+                began = time.perf_counter()
                 self._save_state()
-                took = time.monotonic() - began
-                next_save = began + max(_SECONDS_BETWEEN_SAVES, _TRAINING_PER_SAVE * took)
-            if complete or time.monotonic() - last_report > _SECONDS_BETWEEN_REPORTS:
+                saves.saved(time.perf_counter() - began)
+            if complete or time.perf_counter() - last_report > _SECONDS_BETWEEN_REPORTS:
                 yield status()
-                last_report = time.monotonic()
+                last_report = time.perf_counter()
         if progress < 1:
             self._save([])
-
-    @property
-    def kept_step(self) -> int:
-        """The number of steps after which the average was that is kept as the model."""
-        return self._best.kept_step
 
     def _record(self) -> None:
         """Add the mean loss since the last record to the metrics."""
@@ -260,11 +287,6 @@ class Run:
                     validation_quarters=self._best.quarters,
                 )
             )
-
-    @property
-    def held_out_compared(self) -> int:
-        """With how many held-out images the final samples are compared, to find copies."""
-        return self._samples.held_out_compared
 
     def summary(self) -> dict[str, Any]:
         """The results of the run so far, as they stand in the checkpoint."""

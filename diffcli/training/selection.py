@@ -75,7 +75,7 @@ class BestAverage:
     def _kept(self) -> _Checked | None:
         """The best average; None if the latest one is kept."""
         best, loss = self._best, self.loss
-        return best if best and loss and loss > best.loss else None
+        return best if best and loss is not None and loss > best.loss else None
 
     @property
     def kept_step(self) -> int:

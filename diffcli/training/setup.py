@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from diffcli.data.images import LabelledImages, detail
-from diffcli.errors import UsageError
+from diffcli.errors import as_usage_error
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
@@ -25,10 +25,8 @@ def resolved(config: RunConfig, data: LabelledImages) -> RunConfig:
     """
     channels, height, width = data.images.shape[1:]
     detailed = config.architecture is None and detail(data.images) > config.recipe.detail
-    try:
+    with as_usage_error("image_size"):
         return config.for_images((channels, height, width), len(data.class_names), detailed)
-    except ValueError as error:
-        raise UsageError(str(error), "image_size") from error
 
 
 def describe(config: RunConfig, data: LabelledImages) -> ModelDescription:

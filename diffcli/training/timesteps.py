@@ -1,5 +1,6 @@
 """How often each timestep is trained on."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ class TimestepDensity:
 
     ::
 
-        p(t) ~ 1 + height * exp(-(log_snr_t - centre)^2 / (2 * width^2))
+        p(t) is proportional to 1 + height * exp(-(log_snr_t - centre)^2 / (2 * width^2))
 
     As the loss of a step is not weighted, this is also the weight of the timesteps in the
     objective (Kingma & Gao 2023, section 3; Karras et al. 2022, section 5).
@@ -32,10 +33,11 @@ class TimestepDensity:
     width: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.height >= 0 or not self.width > 0:
+        finite = all(map(math.isfinite, (self.height, self.centre, self.width)))
+        if not finite or not self.height >= 0 or not self.width > 0:
             raise ValueError(
                 "a density of timesteps has a height of at least 0 and a width above 0, not "
-                f"{self.height:g} and {self.width:g}"
+                f"{self.height:g} and {self.width:g}, and finite numbers"
             )
 
     def probabilities(self, log_snr: "Tensor") -> "Tensor":

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import AUGMENTATIONS
 from diffcli.data.images import LabelledImages
-from diffcli.device import has_native_bfloat16
+from diffcli.device import has_native_bfloat16, mixed_precision
 from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
 from diffcli.training.ema import PowerEMA
-from diffcli.training.objectives import Objective
+from diffcli.training.objectives import Batch, DiffusionLoss, Objective
 from diffcli.training.optimizers import make_optimizers
 from diffcli.training.order import batch_index, derived_seed
 
@@ -24,9 +24,10 @@ WARMUP_STEPS = 50
 class Trainer:
     """A model in training, and all that changes with it.
 
-    A step depends on the state, the seed and the number of the step alone, and not on what was
-    drawn before: a run that is interrupted and resumed equals one that is not, bit for bit on a
-    CPU with the same number of threads.  Kernels of GPUs may add in another order each time.
+    A step depends on the state, the seed, the number of the step and the progress alone, and not
+    on what was drawn before.  A run without a limit in time that is interrupted and resumed
+    therefore equals one that is not, bit for bit on a CPU with the same number of threads.
+    Kernels of GPUs may add in another order each time.
 
     Args:
         denoiser: the model, on the device to train on.
@@ -45,7 +46,7 @@ class Trainer:
         objective: Objective | None = None,
     ) -> None:
         self.denoiser = denoiser
-        self.objective = objective or Objective()
+        self.objective: Objective = objective or DiffusionLoss()
         self._trained = {"": denoiser}
         if self.objective.critic:
             self._trained["critic."] = self.objective.critic
@@ -59,11 +60,11 @@ class Trainer:
         probabilities = config.recipe.timesteps.probabilities(denoiser.schedule.log_snr)
         self._cumulative = probabilities.cumsum(0).float().to(self.device)
         self.ema = PowerEMA(denoiser.network)
-        self._bfloat16 = has_native_bfloat16(self.device)
+        bfloat16 = has_native_bfloat16(self.device)
         self.optimizers = [
             optimizer
             for model in self._trained.values()
-            for optimizer in make_optimizers(model.network, config.recipe, self._bfloat16)
+            for optimizer in make_optimizers(model.network, config.recipe, bfloat16)
         ]
         self._base_rates = [group["lr"] for group in self._groups()]
 
@@ -73,11 +74,11 @@ class Trainer:
         return self.steps_done * self.config.recipe.batch_size
 
     def compile(self) -> None:
-        """Compile the network's forward and backward pass.
+        """Compile the network's forward and backward pass; a critic's stays as it is.
 
         Raises:
-            RuntimeError: if that fails, for example without a C++ compiler; the network then
-                runs without being compiled.
+            RuntimeError: if that fails, for example without a C++ compiler; all networks of the
+                process then run without being compiled.
         """
         self.denoiser.network.compile()
         try:
@@ -156,6 +157,13 @@ class Trainer:
 
     def _loss(self) -> Tensor:
         """This process's part of the mean loss of the next batch."""
+        batch = self._batch()
+        with mixed_precision(self.device):
+            losses = self.objective(self.denoiser, batch, self.steps_done)
+        return losses.sum() / self.config.recipe.batch_size
+
+    def _batch(self) -> Batch:
+        """This process's part of the next batch."""
         # Drawn for the whole batch in every process, so that their number makes no difference.
         seed, recipe, schedule = self.config.seed, self.config.recipe, self.denoiser.schedule
         count = recipe.batch_size
@@ -186,6 +194,4 @@ class Trainer:
             chance, normal = map(self._distributed.part, (chance, normal))
             x0, code = augment(x0, recipe.augmentation, chance, normal)
         labels = labels.where(dropout >= recipe.label_dropout, self.denoiser.network.no_label)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            losses = self.objective(self.denoiser, self.steps_done, x0, t, labels, draw_noise, code)
-        return losses.sum() / count
+        return Batch(x0, t, labels, code, draw_noise)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.data.images import LabelledImages, to_model_range
-from diffcli.device import has_native_bfloat16
+from diffcli.device import mixed_precision
 from diffcli.training.order import derived_seed
 
 QUARTERS = 4
@@ -24,7 +24,7 @@ class Validation:
         device: where the model is.
 
     Attributes:
-        count: how many evaluations of the network it takes.
+        cost: how many evaluations of the network, of one image each, it takes.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Validation:
         device: torch.device,
     ) -> None:
         # If there are few images, each is used several times, with different noise.
-        self.count = count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
+        self.cost = count = min(max(len(held_out), _MIN_IMAGES), _MAX_IMAGES)
         self._generator = torch.Generator().manual_seed(derived_seed("validation"))
         order = torch.randperm(len(held_out), generator=self._generator)
         # Noise is drawn anew for each loss: of large images, it is more than memory holds.
@@ -44,7 +44,6 @@ class Validation:
         batch = (some.images, t, some.labels)
         self._parts = [[piece.to(device) for piece in part.split(_BATCH)] for part in batch]
         self._device = device
-        self._bfloat16 = has_native_bfloat16(device)
 
     def quarters(self, denoiser: Denoiser) -> tuple[float, ...]:
         """The mean loss in each quarter of the timesteps, the least noisy first."""
@@ -57,6 +56,6 @@ class Validation:
         losses = []
         for pixels, t, labels in zip(*self._parts, strict=True):
             epsilon = torch.randn(pixels.shape, generator=self._generator).to(self._device)
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            with mixed_precision(self._device):
                 losses.append(denoiser.loss(to_model_range(pixels), t, labels, epsilon))
         return torch.stack([part.mean() for part in torch.cat(losses).tensor_split(QUARTERS)])

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffcli.core.samplers import Denoise, Step, StepPlan
-from diffcli.core.schedule import NoiseSchedule, step_pairs
+from diffcli.core.samplers import Denoise, Step
+from diffcli.core.schedule import NoiseSchedule, StepPlan, step_pairs
 
 # Half the log-SNR at which ``log_snr_plan`` begins and ends.  Beyond, an image is almost pure
 # noise or almost clean, and steps there would be missing where shapes are decided.
@@ -95,7 +95,7 @@ def unipc(
         yield Step(t, s, x, x0)
 
 
-def log_snr_plan(schedule: NoiseSchedule, num_steps: int) -> list[tuple[int, int]]:
+def log_snr_plan(schedule: NoiseSchedule, num_steps: int) -> StepPlan:
     """Like ``step_plan``, but even in ``log(alpha / sigma)`` (Lu et al. 2022, section 6)."""
     half_log_snr = schedule.log_snr / 2
     low, high = LOG_SNR_RANGE

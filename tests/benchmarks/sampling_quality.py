@@ -25,8 +25,8 @@ from diffcli.charts.scales import Scale
 from diffcli.core.denoiser import Estimate
 from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplingSettings
-from diffcli.core.samplers import SAMPLERS, Step, StepPlan
-from diffcli.core.schedule import NoiseSchedule, step_plan
+from diffcli.core.samplers import SAMPLERS, Step
+from diffcli.core.schedule import NoiseSchedule, StepPlan, step_plan
 from diffcli.data.images import proportional_subset, to_pixels
 from diffcli.data.sources import load_data
 from diffcli.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance

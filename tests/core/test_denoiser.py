@@ -49,7 +49,7 @@ def test_the_table_has_every_prediction_type() -> None:
 def test_unknown_prediction_types_are_refused() -> None:
     unknown: Any = "epsilom"
     with pytest.raises(ValueError, match="unknown prediction type 'epsilom'"):
-        Denoiser(tiny.network(), NoiseSchedule.from_config(), unknown)
+        Denoiser(tiny.network(), NoiseSchedule.from_config(ScheduleConfig()), unknown)
 
 
 @schedules
@@ -135,6 +135,17 @@ def test_guidance_zero_is_unconditional_bit_for_bit(kind: PredictionType) -> Non
     guided, expected = denoiser(x_t, 9, labels, 0.0), denoiser(x_t, 9, none)
     assert torch.equal(guided.x0, expected.x0)
     assert torch.equal(guided.epsilon, expected.epsilon)
+
+
+def test_a_mixture_without_guidance_is_one_evaluation() -> None:
+    denoiser = tiny.denoiser()
+    x_t, labels = noisy()
+    evaluations = []
+    denoiser.network.register_forward_hook(lambda *_: evaluations.append(1))
+    mixture = Mixture(torch.stack([labels, labels], 1), torch.ones(len(labels), 2))
+    mixed = denoiser(x_t, 9, mixture, 0.0)
+    assert len(evaluations) == 1
+    assert torch.equal(mixed.x0, denoiser(x_t, 9, labels, 0.0).x0)
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.3, 0.999, 1.001, 2.0, 7.5])

@@ -191,3 +191,13 @@ def test_steps_that_do_not_suit_are_refused(sampler: SamplerName, steps: int) ->
     settings = SamplingSettings(sampler, steps)
     with pytest.raises(ValueError, match="steps"):
         draw([0], [1], settings)
+
+
+def test_given_noise_is_not_added_again_by_the_steps() -> None:
+    """Those of ``ddpm`` add the second and later noises of each seed, wherever they start."""
+    denoiser, labels, seeds = tiny.denoiser(), torch.tensor([0, 1]), [4, 5]
+    settings = SamplingSettings("ddpm", 3)
+    noise = ImageNoise(seeds, (1, 8, 8), CPU)()
+    given = list(generate(denoiser, labels, seeds, settings, noise=noise))
+    own = list(generate(denoiser, labels, seeds, settings))
+    assert torch.equal(given[-1].x, own[-1].x)

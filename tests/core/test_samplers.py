@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from diffcli.core.parameters import ScheduleConfig
-from diffcli.core.samplers import Denoise, Step, StepPlan, ddim, dpmpp
-from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
+from diffcli.core.samplers import Denoise, Step, ddim, dpmpp
+from diffcli.core.schedule import NoiseSchedule, StepPlan, step_pairs, step_plan
 from tests.core.gaussian import SCHEDULES, START, STEP_COUNTS, Gaussian, end, short
 
 Solver = Callable[[Denoise, NoiseSchedule, Tensor, StepPlan], Iterator[Step]]
@@ -118,7 +118,7 @@ def test_solvers_converge_to_the_flow_from_noise_to_clean(solver: Solver) -> Non
 @pytest.mark.parametrize("count", [1, 2, 13, 300])
 @pytest.mark.parametrize("solver", [ddim, dpmpp])
 def test_a_single_point_is_found_exactly(solver: Solver, count: int) -> None:
-    data = Gaussian(NoiseSchedule.from_config(), mean=-0.7, std=0.0)
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()), mean=-0.7, std=0.0)
     got = end(solver(data, data.schedule, START, step_plan(300, count)))
     assert torch.allclose(got, torch.full_like(START, -0.7), atol=1e-12)
 
@@ -140,7 +140,7 @@ def test_ddim_on_straight_paths_is_eulers_method(count: int) -> None:
 
 @pytest.mark.parametrize("solver", [ddim, dpmpp])
 def test_every_step_is_reported_as_planned(solver: Solver) -> None:
-    data = Gaussian(NoiseSchedule.from_config())
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()))
     plan = step_plan(300, 9)
     x = START
     for (t, s), step in zip(plan, solver(data, data.schedule, START, plan), strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffcli.core.generate import generate
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig, ScheduleName
 from diffcli.core.samplers import SAMPLERS
-from diffcli.core.schedule import SCHEDULES, NoiseSchedule, step_pairs, step_plan
+from diffcli.core.schedule import SCHEDULES, NoiseSchedule, StepPlan, step_pairs, step_plan
 from tests import tiny
 
 CONFIGS = [
@@ -48,7 +48,7 @@ def images(count: int, seed: int = 0) -> Tensor:
 
 
 def test_the_plain_defaults_are_the_classic_ones() -> None:
-    schedule = NoiseSchedule.from_config()
+    schedule = NoiseSchedule.from_config(ScheduleConfig())
     assert schedule.num_timesteps == 300
     betas = [1e-4 + (0.02 - 1e-4) * t / 299 for t in range(300)]
     assert torch.allclose(schedule.betas, torch.tensor(betas, dtype=torch.float64), rtol=1e-12)
@@ -119,7 +119,7 @@ def test_diffusers_adds_the_same_noise(config: ScheduleConfig) -> None:
 
 
 def test_images_at_different_timesteps_are_independent() -> None:
-    schedule = NoiseSchedule.from_config()
+    schedule = NoiseSchedule.from_config(ScheduleConfig())
     t = torch.tensor([0, 299, 1, 150, 0, 7])
     x0, epsilon = images(6, 1), images(6, 2)
     together = schedule.add_noise(x0, t, epsilon)
@@ -143,6 +143,13 @@ def test_alpha_sigma(config: ScheduleConfig) -> None:
     assert alpha.shape == sigma.shape == (config.num_timesteps, 1, 1, 1)
     expected = torch.tensor([schedule.alpha_sigma(t) for t in range(config.num_timesteps)])
     assert torch.equal(torch.stack([alpha, sigma], dim=1).flatten(1), expected)
+
+
+@pytest.mark.parametrize("t", [-2, 20, 10**6])
+def test_there_are_no_other_timesteps(t: int) -> None:
+    schedule = NoiseSchedule.from_config(ScheduleConfig("cosine", 20))
+    with pytest.raises(ValueError, match=rf"timesteps are -1 \.\. 19, not {t}"):
+        schedule.alpha_sigma(t)
 
 
 def test_noise_of_the_first_timesteps_survives_float32() -> None:
@@ -209,14 +216,19 @@ def test_impossible_configs_are_refused(fields: dict[str, Any], message: str) ->
 
 
 @pytest.mark.parametrize(
-    "betas", [torch.empty(0), torch.zeros(3), torch.ones(3), torch.full((2, 2), 0.5)], ids=str
+    "betas",
+    [
+        *(torch.empty(0), torch.zeros(3), torch.ones(3), torch.full((2, 2), 0.5)),
+        torch.tensor([1e-17, 0.1], dtype=torch.float64),
+    ],
+    ids=str,
 )
 def test_impossible_betas_are_refused(betas: Tensor) -> None:
     with pytest.raises(ValueError, match="betas"):
         NoiseSchedule(betas)
 
 
-def assert_is_a_plan(plan: list[tuple[int, int]], num_timesteps: int, num_steps: int) -> None:
+def assert_is_a_plan(plan: StepPlan, num_timesteps: int, num_steps: int) -> None:
     timesteps = [t for t, _ in plan]
     assert len(plan) == num_steps
     assert timesteps[0] == num_timesteps - 1

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Estimate
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig, Variance
-from diffcli.core.samplers import Step, StepPlan, consistency, ddpm, dpmpp, dpmpp_sde
-from diffcli.core.schedule import NoiseSchedule, step_pairs, step_plan
+from diffcli.core.samplers import Step, consistency, ddpm, dpmpp, dpmpp_sde
+from diffcli.core.schedule import NoiseSchedule, StepPlan, step_pairs, step_plan
 from tests.core.gaussian import SCHEDULES, START, STEP_COUNTS, Gaussian, end, short
 
 
@@ -205,7 +205,7 @@ def test_dpmpp_sde_comes_closer_to_the_data_than_ddpm() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
     """Where nothing can be extrapolated, both are of first order, and the same."""
-    data = Gaussian(NoiseSchedule.from_config())
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()))
     plan = step_plan(300, count)
     one = ddpm(data, data.schedule, START, plan, lambda: START.flip(0), SamplingSettings())
     other = dpmpp_sde(data, data.schedule, START, plan, lambda: START.flip(0), SamplingSettings())
@@ -214,7 +214,7 @@ def test_dpmpp_sde_without_a_middle_step_is_ddpm(count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 5, 16])
 def test_dpmpp_sde_without_noise_is_dpmpp(count: int) -> None:
-    data = Gaussian(NoiseSchedule.from_config())
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()))
     plan = step_plan(300, count, 1.5)
     one = dpmpp(data, data.schedule, START, plan)
     much = torch.full_like(START, 1e9)
@@ -233,14 +233,14 @@ def test_dpmpp_sde_draws_the_data_with_any_eta_if_steps_are_many(eta: float) -> 
 
 def test_variance_beta_is_exact_for_standard_normal_data() -> None:
     """Ho et al. 2020, section 3.2: noise stays noise, but for the last step's missing share."""
-    data = Gaussian(NoiseSchedule.from_config(), mean=0.0, std=1.0)
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()), mean=0.0, std=1.0)
     factors, still = responses(ddpm, data, step_plan(300, 300), SamplingSettings(variance="beta"))
     assert still == 0
     assert math.hypot(*factors) ** 2 == pytest.approx(1 - 1e-4, rel=1e-5)
 
 
 def test_variance_beta_tilde_is_exact_for_a_single_point() -> None:
-    data = Gaussian(NoiseSchedule.from_config(), mean=-0.7, std=0.0)
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig()), mean=-0.7, std=0.0)
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> Tensor:

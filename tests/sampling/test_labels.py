@@ -1,6 +1,7 @@
 """Labels as people write them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -80,9 +81,9 @@ def test_labels_are_written_as_they_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "wanted", ["10", "8-10", "cat", "", "3,", "-", "1-", "٣", "1e0", "9" * 30, 10, -1]
+    "wanted", ["10", "8-10", "cat", "", "3,", "-", "1-", "٣", "1e0", "9" * 30, 10, -1, True, 3.0]
 )
-def test_others_are_refused_with_those_there_are(wanted: str | int) -> None:
+def test_others_are_refused_with_those_there_are(wanted: Any) -> None:
     with pytest.raises(UsageError, match="no class of the model, which has 0, 1, 2"):
         parse_labels([wanted], DIGITS)
 

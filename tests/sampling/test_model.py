@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,9 @@ def test_labels_are_names_numbers_ranges_or_several(model_file: Path) -> None:
     assert torch.equal(everything, model.sample(["zero", 'o"ne', "zwei ü"], n=1, seed=0))
     assert torch.equal(everything, model.sample("0-2", n=1, seed=0))
     assert torch.equal(everything, model.sample([0, "1", 2], n=1, seed=0))
+    assert torch.equal(everything, model.sample(np.arange(3), n=1, seed=0))
+    assert torch.equal(everything, model.sample(torch.arange(3), n=1, seed=0))
+    assert torch.equal(everything[2:], model.sample(np.int64(2), n=1, seed=2))
 
 
 def test_pictures_between_two_begin_and_end_with_these(model_file: Path) -> None:
@@ -85,6 +89,32 @@ def test_the_noise_of_a_picture_draws_it_again(model_file: Path, tmp_path: Path)
     assert not torch.equal(other[0], other[1])
 
 
+def test_the_noise_of_two_pictures_is_found_once_for_all_between(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = diffcli.load(model_file)
+    ends = [tmp_path / "0.png", tmp_path / "1.png"]
+    for index, path in enumerate(ends):
+        save_png(path, to_pillow(model.sample(index, n=1, seed=3)[0]))
+    found = model.invert(ends, [0, 1])
+    evaluations: list[int] = []
+    model.denoiser.network.register_forward_hook(lambda *_: evaluations.append(1))
+    whole = model.interpolate([0, 1], n=8, seeds=(5, 9), init=found, steps=4)
+    at_once = len(evaluations)
+    # Eight batches instead of one: only the drawing is repeated.
+    monkeypatch.setattr(Model, "batch_size", lambda *_: 1)
+    parts = model.interpolate([0, 1], n=8, seeds=(5, 9), init=found, steps=4)
+    drawing = 3 * 4  # a mixture of two labels
+    assert len(evaluations) - at_once == at_once + 7 * drawing
+    assert (parts.int() - whole.int()).abs().max() <= 1
+
+
+def test_scores_are_of_bytes(model_file: Path) -> None:
+    model = diffcli.load(model_file)
+    with pytest.raises(UsageError, match=r"pictures must be uint8 \(N, 1, 8, 8\)"):
+        model.score(torch.rand(2, 1, 8, 8))
+
+
 def test_without_a_seed_pictures_differ(model_file: Path) -> None:
     model = diffcli.load(model_file)
     assert not torch.equal(model.sample(0, n=4), model.sample(0, n=4))
@@ -102,6 +132,7 @@ def test_without_a_seed_pictures_differ(model_file: Path) -> None:
         ({"steps": 21}, "^steps must be in 1 .. 20"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"guidance_scale": -1.0}, "guidance must be in"),
+        ({"strength": 0.5}, "strength is how much a picture is changed, and init is none"),
         (
             {"sampler": "euler"},
             "unknown sampler 'euler'; known are ddpm, ddim, dpmpp, dpmpp-sde, consistency",

@@ -1,6 +1,5 @@
 """Augmented training images, and a network that is told how they were augmented."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from diffcli.core.parameters import AUGMENTATIONS
 from diffcli.training.augmentation import augment
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
-from diffcli.training.objectives import Objective
+from diffcli.training.objectives import Batch, DiffusionLoss
 from diffcli.training.recipe import RECIPES
 from diffcli.training.setup import make_trainer
 from diffcli.training.trainer import Trainer
@@ -101,24 +100,15 @@ def test_a_run_with_augmentation_trains_a_network_that_is_told() -> None:
     assert table.any()
 
 
-class Recording(Objective):
+class Recording(DiffusionLoss):
     """Keeps the images and codes that it is given."""
 
     def __init__(self) -> None:
         self.given: list[tuple[Tensor, Tensor | None]] = []
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        step: int,
-        x0: Tensor,
-        t: Tensor,
-        labels: Tensor,
-        draw_noise: Callable[[], Tensor],
-        augmentation: Tensor | None = None,
-    ) -> Tensor:
-        self.given.append((x0, augmentation))
-        return super().__call__(denoiser, step, x0, t, labels, draw_noise, augmentation)
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+        self.given.append((batch.x0, batch.augmentation))
+        return super().__call__(denoiser, batch, step)
 
 
 def test_the_images_that_are_trained_on_are_those_that_the_codes_describe() -> None:

@@ -37,7 +37,7 @@ def test_a_run_needs_an_end_that_lies_ahead(steps: int | None, seconds: float | 
 
 
 @pytest.mark.parametrize("limit", ["epochs", "max_steps", "max_seconds"])
-@pytest.mark.parametrize("value", [0, -1, math.nan])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_a_limit_that_ends_nothing_is_refused(limit: str, value: float) -> None:
     limits: dict[str, Any] = {limit: value}
     with pytest.raises(ValueError, match=f"{limit} must be positive"):
@@ -87,6 +87,15 @@ def test_configurations_of_version_0_1_are_read() -> None:
     assert (config.seed, config.compile, config.epochs, config.max_seconds) == (5, True, 2.0, 60.0)
     faster = RunConfig.from_document({**OLD, "learning_rate": 0.004})
     assert faster.recipe.learning_rate == 0.004
+    usual = RunConfig.from_document({**OLD, "batch_size": None})
+    assert usual.recipe.batch_size == 64
+
+
+def test_reading_a_document_leaves_it_as_it_is() -> None:
+    for document in (dict(OLD), RunConfig(epochs=1.0).document()):
+        before = dict(document)
+        RunConfig.from_document(document)
+        assert document == before
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Runs that distil a model."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from diffcli.core.parameters import SamplingSettings
 from diffcli.errors import DiffcliError
 from diffcli.files.checkpoint import fingerprint, load_model
 from diffcli.training.config import Distillation
-from diffcli.training.objectives import DistributionMatching, Objective
+from diffcli.training.objectives import Batch, DistributionMatching
 from diffcli.training.run_folder import (
     TEACHER_FILE,
     RunFolder,
@@ -53,23 +52,16 @@ def test_a_distillation_has_the_loss_of_its_teacher_in_training_and_validation(
     )
     compared = []
 
-    class Comparing(Objective):
+    class Comparing:
         critic = used.critic
 
-        def __call__(
-            self,
-            denoiser: Denoiser,
-            step: int,
-            x0: Tensor,
-            t: Tensor,
-            labels: Tensor,
-            draw_noise: Callable[[], Tensor],
-            augmentation: Tensor | None = None,
-        ) -> Tensor:
-            assert augmentation is None
-            noise = [draw_noise() for _ in range(6)]
-            losses = used(denoiser, step, x0, t, labels, iter(noise).__next__)
-            again = expected(denoiser, step, x0, t, labels, iter(noise).__next__)
+        def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+            assert batch.augmentation is None
+            noise = [batch.draw_noise() for _ in range(6)]
+            losses, again = (
+                matching(denoiser, batch._replace(draw_noise=iter(noise).__next__), step)
+                for matching in (used, expected)
+            )
             torch.testing.assert_close(losses, again)
             compared.append(step)
             return losses

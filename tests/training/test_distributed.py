@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from diffcli import device
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.training import trainer
@@ -41,25 +44,32 @@ def torchrun(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[
     )
 
 
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """A block that trains in float32, where the order of sums hardly counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (device, trainer):
+            patch.setattr(module, "has_native_bfloat16", lambda _: False)
+        yield
+
+
 def make_trainer(distributed: Distributed) -> Trainer:
     """One that draws all that can be drawn for a batch.
 
-    It computes in float32, where the order of sums hardly counts, and no weight of the network is
-    zero, so that all get gradients.
+    No weight of the network is zero, so that all get gradients.
     """
     recipe = replace(RECIPES["fast"], batch_size=7, augmentation=0.3, label_dropout=0.3)
     network = tiny.network(replace(tiny.config(), augmented=True))
     schedule = NoiseSchedule.from_config(recipe.schedule)
     denoiser = Denoiser(network, schedule, recipe.prediction_type)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "has_native_bfloat16", lambda _: False)
-        return Trainer(denoiser, tiny_digits(30), RunConfig(recipe=recipe, flip=True), distributed)
+    return Trainer(denoiser, tiny_digits(30), RunConfig(recipe=recipe, flip=True), distributed)
 
 
 def gradient(distributed: Distributed) -> Tensor:
     """All numbers of the gradient of one process, before the processes exchange them."""
-    made = make_trainer(distributed)
-    made._loss().backward()
+    with in_float32():
+        made = make_trainer(distributed)
+        made._loss().backward()
     grads = [param.grad for param in made.denoiser.parameters()]
     return torch.cat([grad.flatten() for grad in grads if grad is not None])
 
@@ -78,9 +88,10 @@ def stepped(distributed: Distributed) -> dict[str, Tensor]:
     That is the weights, on whose steps the size of a gradient has no influence, and the averages
     of the optimizers, which are in proportion to it.
     """
-    made = make_trainer(distributed)
-    made.steps_done = WARMUP_STEPS
-    loss = made.step(0.0)
+    with in_float32():
+        made = make_trainer(distributed)
+        made.steps_done = WARMUP_STEPS
+        loss = made.step(0.0)
     return {name: tensor.contiguous() for name, tensor in {**made.state(), "loss": loss}.items()}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule, step_plan
-from diffcli.training.objectives import DistributionMatching, Objective
+from diffcli.training.objectives import Batch, DiffusionLoss, DistributionMatching
 from tests import tiny
 from tests.core.gaussian import Normal, denoiser_with
 
@@ -64,10 +64,14 @@ DRAWN = torch.arange(COUNT) * 8 + 20
 """Even timesteps: with one step, the images of a whole batch are drawn from noise."""
 
 
+def batch(t: Tensor = DRAWN, draw_noise: Callable[[], Tensor] | None = None) -> Batch:
+    return Batch(X0, t, LABELS, None, draw_noise or noises())
+
+
 def losses(
     matching: DistributionMatching, student: nn.Module, step: int = STUDENT_STEP, t: Tensor = DRAWN
 ) -> Tensor:
-    return matching(model(student), step, X0, t, LABELS, noises())
+    return matching(model(student), batch(t), step)
 
 
 def expected(real: nn.Module, critic: nn.Module, scale: float = 1.0) -> Tensor:
@@ -134,8 +138,8 @@ def test_students_come_to_draw_as_their_teacher_does() -> None:
         for group in optimizer.param_groups:
             group["lr"] = 0.02 * (1 - step / 400)
         critic = normal(student.offsets.detach().clone(), abs(float(student.scale.detach())))
-        batch = (X0, DRAWN, LABELS, draw)
-        objective(critic)(model(student), STUDENT_STEP, *batch).mean().backward()
+        some = batch(draw_noise=draw)
+        objective(critic)(model(student), some, STUDENT_STEP).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     assert abs(float(student.scale.detach())) == pytest.approx(STD, rel=0.1)
@@ -151,7 +155,7 @@ def trained(step: int) -> dict[str, bool]:
         models["teacher"], models["critic"], SamplingSettings(guidance_scale=2.0), 2
     )
     t = torch.arange(COUNT) % 20
-    matching(models["student"], step, X0, t, LABELS, noises()).sum().backward()
+    matching(models["student"], batch(t), step).sum().backward()
     return {
         name: any(param.grad is not None and bool(param.grad.any()) for param in one.parameters())
         for name, one in models.items()
@@ -195,7 +199,7 @@ def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
     plan = [t for t, _ in step_plan(300, steps)]
     t = torch.arange(COUNT) + 130
     recorder = Recorder(Affine())
-    objective(steps=steps)(model(recorder), STUDENT_STEP, X0, t, LABELS, noises())
+    objective(steps=steps)(model(recorder), batch(t), STUDENT_STEP)
     x, at = recorder.given[-1]
     kind = t % (steps + 1)
     for number in range(steps):
@@ -215,9 +219,9 @@ def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
 def test_diffusion_has_the_loss_of_the_denoiser() -> None:
     denoiser = tiny.denoiser(ScheduleConfig("cosine", 300))
     expected_losses = denoiser.loss(X0, DRAWN, LABELS, noises()())
-    got = Objective()(denoiser, 7, X0, DRAWN, LABELS, noises())
+    got = DiffusionLoss()(denoiser, batch(), 7)
     assert torch.equal(got, expected_losses)
-    assert Objective().critic is None
+    assert DiffusionLoss().critic is None
 
 
 def test_images_out_of_range_are_led_back_even_if_teacher_and_critic_agree() -> None:

@@ -13,7 +13,9 @@ def test_without_a_bell_all_timesteps_are_alike() -> None:
     assert torch.allclose(probabilities, torch.full((201,), 1 / 201, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("height", "width"), [(-0.1, 1.0), (1.0, 0.0), (1.0, math.nan)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(-0.1, 1.0), (1.0, 0.0), (1.0, math.nan), (math.inf, 1.0)]
+)
 def test_what_is_no_density_is_refused(height: float, width: float) -> None:
     with pytest.raises(ValueError, match="height of at least 0 and a width above 0"):
         TimestepDensity(height, 0.0, width)
