@@ -1,5 +1,6 @@
 """A page in a real browser, offline: every control, by pointer and by keyboard."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from diffcli.files.locations import find_model
 from diffcli.page.build import build_page
 from tests import tiny
 from tests.page.chromium import CHROMIUM
+from tests.page.scripts import parts
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,7 +37,12 @@ PIXELS = """canvas => Array.from(
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Without a sandbox, since tests may run as root; the page is our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox"],
+            # Playwright lifts a limit that pages have to keep to.
+            ignore_default_args=["--disable-ipc-flooding-protection"],
+        )
         yield browser
         browser.close()
 
@@ -65,7 +72,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "digits.html"
     path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step")))))
-    return path
+    return with_name(path, "mnist-2step")
 
 
 GUIDED = SamplingSettings("ddim", 4, guidance_scale=2.0)
@@ -80,6 +87,22 @@ def tiny_page(path: Path, names: tuple[str, ...], sampling: SamplingSettings = G
     denoiser = Denoiser(tiny.network(architecture), schedule, "v_prediction")
     path.write_bytes(build_page(description, denoiser))
     return path
+
+
+def with_name(path: Path, name: str | None) -> Path:
+    """The page of a model of this name, None for one that is not shipped."""
+    content = path.read_bytes()
+    model = parts(content)["model"]
+    named = json.dumps({**json.loads(model), "name": name})
+    path.write_bytes(content.replace(model.encode(), named.encode()))
+    return path
+
+
+def address(page: Page, **settings: str) -> str:
+    """The address, once it holds the settings."""
+    for name, value in settings.items():
+        expect(page).to_have_url(re.compile(f"[#&]{name}={re.escape(value)}(&|$)"))
+    return page.url
 
 
 def film(page: Page, row: str = "first") -> int:
@@ -111,7 +134,8 @@ def test_it_draws_the_digit_of_the_seed(page: Page, digits: Path) -> None:
     shown = torch.tensor(grey(page, "#draw-first [data-part=to]"))
     assert (shown - to_pixels(last.x).flatten().int()).abs().max() <= 2
     assert page.locator("#draw-command").inner_text() == (
-        "diffcli sample --label 7 -n 1 --seed 5 --sampler consistency --steps 2 --guidance 1"
+        "diffcli sample -m mnist-2step --label 7 -n 1 --seed 5 --sampler consistency "
+        "--steps 2 --guidance 1"
     )
     assert "1,543,492 parameters" in page.locator("#about").inner_text()
 
@@ -132,6 +156,21 @@ def test_the_guidance_of_the_model_is_kept_until_it_is_changed(
     page.focus("#draw-guidance")
     page.keyboard.press("ArrowRight")
     expect(command).to_have_text(re.compile("--guidance 1[.]3$"))
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("cat", "cat"), ("v1.5-x", "v1.5-x"), ("-x", "0"), ("--help", "0"), ("a b", "0")],
+)
+def test_the_command_names_the_model_and_the_label(
+    page: Page, tmp_path: Path, name: str, written: str
+) -> None:
+    path = with_name(tiny_page(tmp_path / "a.html", (name, "other")), None)
+    page.goto(f"{path.as_uri()}#label=0")
+    expect(page.locator("#draw-command")).to_have_text(
+        f"diffcli sample -m MODEL --label {written} -n 1 --seed 42 --sampler ddim "
+        "--steps 4 --guidance 2"
+    )
 
 
 def test_drawing(page: Page, tmp_path: Path) -> None:
@@ -163,9 +202,10 @@ def test_drawing(page: Page, tmp_path: Path) -> None:
     # The address brings all of it back.
     page.select_option("#draw-label select", "1")
     wait_for_film(page, 9)
-    shown, address = grey(page, "#draw-first [data-part=to]"), page.url
+    shown = grey(page, "#draw-first [data-part=to]")
+    link = address(page, label="1")
     page.goto("about:blank")
-    page.goto(address)
+    page.goto(link)
     wait_for_film(page, 9)
     assert grey(page, "#draw-first [data-part=to]") == shown
     assert page.input_value("#draw-compare") == "guidance"
@@ -214,6 +254,69 @@ def test_noise(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#noise-status")).to_contain_text("no picture")
 
 
+def test_a_link_keeps_the_settings_of_the_noise(page: Page, tmp_path: Path) -> None:
+    path = tiny_page(tmp_path / "a.html", ("one", "two", "three"))
+    page.goto(f"{path.as_uri()}#part=noise")
+    noise = grey(page, "#noise-x")
+    page.fill("#noise-t", "17")
+    page.select_option("#noise-label select", "1")
+    page.click("#noise-new")
+    page.click("#noise-new")
+    shown = grey(page, "#noise-x")
+    link = address(page, **{"noise-t": "17", "noise-label": "1", "noise-seed": "2"})
+    page.goto("about:blank")
+    page.goto(link)
+    assert grey(page, "#noise-x") == shown != noise
+    assert page.locator("#noise-t-value").inner_text().startswith("17: ")
+    assert page.input_value("#noise-label select") == "1"
+    # One that is changed by hand is followed.
+    address(page, **{"noise-seed": "2"})
+    page.evaluate("location.hash = location.hash.replace('noise-t=17', 'noise-t=3')")
+    expect(page.locator("#noise-t-value")).to_have_text(re.compile("^3: "))
+    # The last seed is followed by the first, and others are none.
+    page.evaluate("location.hash = location.hash.replace('noise-seed=2', 'noise-seed=1e99')")
+    address(page, **{"noise-seed": "4294967295"})
+    page.click("#noise-new")
+    address(page, **{"noise-seed": "0"})
+
+
+def test_denoising_goes_on_when_the_window_changes(page: Page, tmp_path: Path) -> None:
+    path = tiny_page(tmp_path / "a.html", ("one", "two", "three"))
+    page.goto(f"{path.as_uri()}#part=noise")
+    noise = grey(page, "#noise-x")
+    page.evaluate("""() => {
+        document.getElementById("noise-denoise").click();
+        window.dispatchEvent(new Event("resize"));
+    }""")
+    expect(page.locator("#noise-status")).to_have_text("denoised", timeout=10_000)
+    denoised, estimate = grey(page, "#noise-x"), grey(page, "#noise-estimate")
+    assert denoised != noise
+    page.set_viewport_size({"width": 390, "height": 800})
+    chart = page.locator("#noise-histogram")
+    box = chart.bounding_box()
+    assert box
+    assert chart.evaluate("canvas => canvas.width") == round(box["width"])
+    # An estimate asked for by then would be there before these pictures are.
+    page.click("#tab-draw")
+    wait_for_film(page, 4)
+    page.click("#tab-noise")
+    assert grey(page, "#noise-x") == denoised
+    assert grey(page, "#noise-estimate") == estimate
+
+
+def test_the_address_follows_a_slider(page: Page, tmp_path: Path) -> None:
+    """Chromium drops, with a warning, more than 200 changes of it within ten seconds."""
+    path = tiny_page(tmp_path / "a.html", ("one", "two", "three"))
+    page.goto(f"{path.as_uri()}#part=time")
+    page.locator("#time-t").evaluate("""slider => {
+        for (let i = 0; i <= 400; i++) {
+            slider.value = i % 20;
+            slider.dispatchEvent(new Event("input"));
+        }
+    }""")
+    address(page, t="0")
+
+
 @pytest.mark.long
 def test_time_and_plane(page: Page, tmp_path: Path) -> None:
     page.goto(tiny_page(tmp_path / "a.html", ("one", "two", "three")).as_uri())
@@ -246,6 +349,35 @@ def test_time_and_plane(page: Page, tmp_path: Path) -> None:
     assert encoded(page, "#plane-field") != field
 
 
+def test_a_link_keeps_the_timestep_of_the_plane(page: Page, digits: Path) -> None:
+    page.goto(f"{digits.as_uri()}#part=plane")
+    beginning = encoded(page, "#plane-field")
+    address(page, **{"plane-t": "299"})
+    page.fill("#plane-t", "150")
+    field = encoded(page, "#plane-field")
+    link = address(page, **{"plane-t": "150"})
+    page.goto("about:blank")
+    page.goto(link)
+    assert page.input_value("#plane-t") == "150"
+    assert encoded(page, "#plane-field") == field
+    # Particles on their way are no setting: a link shows where they begin.
+    page.click("#plane-play")
+    expect(page.locator("#plane-t-value")).to_have_text(re.compile("^2[0-8]"), timeout=20_000)
+    page.click("#plane-play")
+    link = address(page, **{"plane-t": "299"})
+    page.goto("about:blank")
+    page.goto(link)
+    assert encoded(page, "#plane-field") == beginning
+    page.fill("#plane-t", "150")
+    address(page, **{"plane-t": "150"})
+    page.click("#plane-restart")
+    address(page, **{"plane-t": "299"})
+    assert encoded(page, "#plane-field") == beginning
+    page.fill("#plane-t", "150")
+    page.fill("#plane-t", "299")
+    assert encoded(page, "#plane-field") == beginning
+
+
 def test_own_points_by_keyboard_and_in_a_link(page: Page, digits: Path) -> None:
     page.goto(f"{digits.as_uri()}#part=plane&points=own points")
     page.focus("#plane-field")
@@ -258,10 +390,10 @@ def test_own_points_by_keyboard_and_in_a_link(page: Page, digits: Path) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press(" ")
-    assert "own=0.20%2C0.10%3B0.20%2C-0.10" in page.url
+    address(page, own="0.20%2C0.10%3B0.20%2C-0.10")
     page.keyboard.press("Delete")
-    assert page.url.endswith("own=0.20%2C0.10") or "own=0.20%2C0.10&" in page.url
-    with_one, link = encoded(page, "#plane-field"), page.url
+    link = address(page, own="0.20%2C0.10")
+    with_one = encoded(page, "#plane-field")
     page.locator("#plane-field").blur()
     without_cross = encoded(page, "#plane-field")
     assert without_cross != with_one
@@ -294,6 +426,15 @@ def test_an_address_is_data(page: Page, tmp_path: Path, fragment: str) -> None:
     expect(page.locator("#draw-first [data-part=formula]")).not_to_be_empty(timeout=10_000)
     expect(page.locator("#failure")).to_be_hidden()
     expect(page.locator("#draw")).to_be_visible()
+
+
+def test_a_label_in_an_address_is_a_whole_number(page: Page, tmp_path: Path) -> None:
+    path = tiny_page(tmp_path / "a.html", ("one", "two", "three"))
+    page.goto(f"{path.as_uri()}#label=1.5")
+    wait_for_film(page, 4)
+    assert page.locator("#draw-first h2").inner_text() == "two, guidance 2"
+    assert page.input_value("#draw-label select") == "1"
+    address(page, label="1")
 
 
 @pytest.mark.long

@@ -87,6 +87,15 @@ def test_only_its_own_scripts_and_styles_may_run() -> None:
     assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?https?:""", page)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "shown"), [(r"C:\Users\bob\cats", "cats"), (".", "pictures"), ("mnist", "mnist")]
+)
+def test_of_the_data_set_only_the_name_is_told(dataset: str, shown: str) -> None:
+    page = build_page(replace(tiny.description(), dataset=dataset), tiny.denoiser())
+    assert json.loads(parts(page)["model"])["dataset"] == shown
+    assert f"<title>A diffusion model of {shown}</title>" in page.decode()
+
+
 def test_the_command(diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = diffcli("page", "-m", "mnist")

@@ -4,6 +4,10 @@
 /** Fields by the names that they have in the address. @type {Map<string, Field>} */
 const fields = new Map();
 
+const WRITE_DELAY_MS = 100;
+/** @type {number | undefined} */
+let writing;
+
 /** @typedef {{get: () => string, set: (text: string) => void}} Field */
 
 /**
@@ -36,8 +40,28 @@ export function keepElement(name, element) {
   });
 }
 
-/** Write all fields into the address. */
+/**
+ * Keep a label by its number.
+ *
+ * @param {string} name
+ * @param {import("./view.js").LabelChoice} choice
+ */
+export function keepLabel(name, choice) {
+  keep(name, {
+    get: () => String(choice.value),
+    set: (text) => {
+      choice.value = Number(text);
+    },
+  });
+}
+
+/** Write all fields into the address soon: while a slider moves, browsers would refuse to. */
 export function writeAddress() {
+  clearTimeout(writing);
+  writing = window.setTimeout(write, WRITE_DELAY_MS);
+}
+
+function write() {
   const written = new URLSearchParams();
   for (const [name, field] of fields) written.set(name, field.get());
   history.replaceState(null, "", `#${written}`);

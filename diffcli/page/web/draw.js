@@ -1,8 +1,9 @@
 // @ts-check
 /** The part of the page that draws pictures of labels, step by step. */
 
-import { keep, keepElement, writeAddress } from "./address.js";
+import { keepElement, keepLabel, writeAddress } from "./address.js";
 import { SAMPLERS, Schedule } from "./diffusion.js";
+import { readSeed } from "./random.js";
 import { LabelChoice, find, short, showImage } from "./view.js";
 
 /** @typedef {import("./diffusion.js").Step} Step */
@@ -65,7 +66,7 @@ export function mountDraw(engine, model, onDrawn) {
     const scale = Number(guidance.value);
     return {
       label: label.value,
-      seed: Math.min(2 ** 32 - 1, Math.max(0, Math.floor(Number(seed.value)) || 0)),
+      seed: readSeed(seed.value),
       sampler: sampler.value,
       steps: Number(steps.value),
       guidance: scale,
@@ -129,11 +130,12 @@ export function mountDraw(engine, model, onDrawn) {
 
   /** @param {import("./diffusion.js").Request} wanted */
   function command(wanted) {
-    const name = /^[\w.-]+$/.test(names[wanted.label]) ? names[wanted.label] : wanted.label;
+    // A name that a shell or the command would take for something else is not written.
+    const name = /^\w[\w.-]*$/.test(names[wanted.label]) ? names[wanted.label] : wanted.label;
     const interval = wanted.interval ? ` --guidance-interval ${wanted.interval.join("-")}` : "";
     return (
-      `diffcli sample --label ${name} -n 1 --seed ${wanted.seed} --sampler ${wanted.sampler} ` +
-      `--steps ${wanted.steps} --guidance ${wanted.guidance}${interval}`
+      `diffcli sample -m ${model.name ?? "MODEL"} --label ${name} -n 1 --seed ${wanted.seed} ` +
+      `--sampler ${wanted.sampler} --steps ${wanted.steps} --guidance ${wanted.guidance}${interval}`
     );
   }
 
@@ -178,21 +180,6 @@ export function mountDraw(engine, model, onDrawn) {
     show();
   });
   return { refresh: () => (asked === settings() ? show() : draw()) };
-}
-
-/**
- * Keep a label in the address by its number.
- *
- * @param {string} name
- * @param {LabelChoice} choice
- */
-function keepLabel(name, choice) {
-  keep(name, {
-    get: () => String(choice.value),
-    set: (text) => {
-      choice.value = Number(text);
-    },
-  });
 }
 
 /** The steps of one picture. */

@@ -1,9 +1,10 @@
 // @ts-check
 /** The part of the page that noises a picture, and shows what the network sees in it. */
 
+import { keep, keepElement, keepLabel, writeAddress } from "./address.js";
 import { Schedule } from "./diffusion.js";
 import { shapeOf } from "./draw.js";
-import { MersenneTwister, randn } from "./random.js";
+import { MersenneTwister, randn, readSeed } from "./random.js";
 import { LabelChoice, drawBars, find, short, showImage } from "./view.js";
 
 const BRUSH_RADIUS = 1.7;
@@ -27,6 +28,7 @@ export function mountNoise(engine, model) {
   const status = find("noise-status", HTMLElement);
   let image = new Float32Array(channels * height * width).fill(-1);
   let seed = 0;
+  let asked = "";
   /** @type {{label: number, share: number}[]} */
   let bars = [];
   t.max = String(schedule.numTimesteps - 1);
@@ -34,6 +36,19 @@ export function mountNoise(engine, model) {
   const names = [...model.class_names, "no label"];
   const label = new LabelChoice(find("noise-label", HTMLSpanElement), "Label ", names, refresh);
   label.value = names.length - 1;
+  keepElement("noise-t", t);
+  keepLabel("noise-label", label);
+  keep("noise-seed", {
+    get: () => String(seed),
+    set: (text) => {
+      seed = readSeed(text);
+    },
+  });
+
+  /** What is asked for besides the picture, as text. */
+  function settings() {
+    return JSON.stringify([t.value, label.value, seed]);
+  }
 
   function noised() {
     const noise = randn(new MersenneTwister(seed), image.length);
@@ -41,6 +56,8 @@ export function mountNoise(engine, model) {
   }
 
   function refresh() {
+    writeAddress();
+    asked = settings();
     engine.cancel("noise-draw");
     const timestep = Number(t.value);
     const x = noised();
@@ -177,7 +194,7 @@ export function mountNoise(engine, model) {
   const actions = {
     "noise-clear": () => use(new Float32Array(image.length).fill(-1)),
     "noise-new": () => {
-      seed++;
+      seed = (seed + 1) % 2 ** 32;
       refresh();
     },
     "noise-denoise": denoise,
@@ -191,7 +208,9 @@ export function mountNoise(engine, model) {
 
   return {
     refresh: () => {
-      refresh();
+      // The charts alone depend on the size and the colours of the page.
+      if (asked === settings()) drawHistogram(noised());
+      else refresh();
       drawPosterior();
     },
     use,

@@ -79,6 +79,12 @@ export function mountPlane() {
   let trails = [];
   let frame = 0;
   restart();
+  keep("plane-t", {
+    get: shownByLink,
+    set: (timestep) => {
+      if (timestep !== shownByLink()) show(timestep);
+    },
+  });
 
   function points() {
     return data.value === OWN ? own : DATA_SETS[data.value];
@@ -91,6 +97,21 @@ export function mountPlane() {
     particles = Array.from({ length: PARTICLES }, (_, i) => [noise[2 * i], noise[2 * i + 1]]);
     trails = particles.map((particle) => [particle]);
     t.value = String(T - 1);
+  }
+
+  /** Particles on their way are not kept: a link shows them where they begin. */
+  function shownByLink() {
+    return particles.length ? String(T - 1) : t.value;
+  }
+
+  /** @param {string} timestep */
+  function show(timestep) {
+    restart();
+    t.value = timestep;
+    if (t.value === String(T - 1)) return;
+    // Where the particles would be is a matter of chance; the field alone is shown.
+    particles = [];
+    trails = [];
   }
 
   function step() {
@@ -189,13 +210,8 @@ export function mountPlane() {
     refresh();
   });
   t.addEventListener("input", () => {
-    const chosen = t.value;
-    restart();
-    // Where the particles would be is a matter of chance; the field alone is shown.
-    particles = [];
-    trails = [];
-    t.value = chosen;
-    draw();
+    show(t.value);
+    refresh();
   });
   canvas.addEventListener("pointerdown", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -226,12 +242,15 @@ export function mountPlane() {
   canvas.addEventListener("focus", draw);
   canvas.addEventListener("blur", draw);
   find("plane-play", HTMLButtonElement).addEventListener("click", () => {
-    if (!particles.length) restart();
+    if (!particles.length) {
+      restart();
+      writeAddress();
+    }
     play();
   });
   find("plane-restart", HTMLButtonElement).addEventListener("click", () => {
     restart();
-    draw();
+    refresh();
   });
 
   function chooseOwn() {

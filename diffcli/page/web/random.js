@@ -4,6 +4,11 @@
 const STATE = 624;
 const SHIFT = 397;
 
+/** The seed nearest to what a person or an address says. @param {string} text */
+export function readSeed(text) {
+  return Math.min(2 ** 32 - 1, Math.max(0, Math.floor(Number(text)) || 0));
+}
+
 /** The Mersenne Twister MT19937 (Matsumoto & Nishimura 1998), seeded as torch.manual_seed does. */
 export class MersenneTwister {
   /** @param {number} seed 0 .. 2^32 - 1 */

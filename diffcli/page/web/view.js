@@ -214,7 +214,7 @@ export class LabelChoice {
   }
 
   set value(index) {
-    this.index = Math.min(this.names.length - 1, Math.max(0, index || 0));
+    this.index = Math.min(this.names.length - 1, Math.max(0, Math.trunc(index) || 0));
     const listed = this.field instanceof HTMLSelectElement;
     this.field.value = listed ? String(this.index) : this.names[this.index];
   }

@@ -12,6 +12,7 @@ import { decodeWeights } from "./weights.js";
 
 /**
  * @typedef {object} Description
+ * @property {string | null} name of a shipped model, as the command line knows it
  * @property {import("./network.js").Architecture} architecture
  * @property {number[]} alphas_cumprod
  * @property {string} schedule_name
