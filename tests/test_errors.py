@@ -40,6 +40,19 @@ def test_escapes_are_visible() -> None:
     assert str(DiffcliError("a\nb\x1b[31m\u202e")) == r"a\nb\x1b[31m\u202e"
 
 
+def test_the_system_and_the_options_may_quote_anything_too(
+    diffcli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "a\x1b[2J  b\n")
+
+    monkeypatch.setattr(Model, "load", fail)
+    failed = diffcli("sample", "--model", "mnist")
+    assert (failed.code, failed.err) == (1, "diffcli: Permission denied: a\\x1b[2J  b\\n\n")
+    wrong = diffcli("sample", "--steps", "a\x1b[2J")
+    assert wrong.is_one_line_error(2, "a\\x1b[2J")
+
+
 def on_a_gpu() -> None:
     raise torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8.00 GiB"

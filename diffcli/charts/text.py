@@ -10,6 +10,7 @@ from importlib import resources
 from PIL import Image, ImageDraw, ImageFont
 
 from diffcli.charts.colours import INK, PAPER, Colour
+from diffcli.errors import printable
 
 SMALL, NORMAL, LARGE = 11, 12, 16
 
@@ -21,11 +22,6 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     # The basic layout places letters alike, whichever libraries Pillow has.
     content = io.BytesIO(path.read_bytes())
     return ImageFont.truetype(content, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, with ``?`` in place of control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def width_of(text: str, size: int = NORMAL) -> int:

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from diffcli.commands.score import score
 from diffcli.commands.train import train
 from diffcli.commands.tune import tune
 from diffcli.commands.watch import watch
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, printable
 from diffcli.threads import THREADS
 
 # What writing to a pipe fails with if its reader has gone; on Windows it is an invalid argument.
@@ -65,6 +66,10 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         """Run the program and end the process with its exit code."""
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by a shell: diffcli ... >&-
+                nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+                setattr(sys, name, nowhere)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As stderr does: a name that the terminal's encoding lacks is no failure.
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -74,8 +79,10 @@ class OneLineErrors(TyperGroup):
             code = super().main(args, **{**options, "standalone_mode": False})
             sys.stdout.flush()  # here, where a closed pipe can still be handled
         except (DiffcliError, typer.TyperException) as error:
-            message = error.format_message() if isinstance(error, typer.TyperException) else error
-            _fail(str(message), error.exit_code, error)
+            message = str(error)
+            if isinstance(error, typer.TyperException):
+                message = " ".join(error.format_message().split())
+            _fail(message, error.exit_code, error)
         except typer.Abort as error:
             _fail("interrupted", 130, error)
         except OSError as error:
@@ -91,7 +98,7 @@ class OneLineErrors(TyperGroup):
 def _fail(message: str, code: int, error: BaseException) -> None:
     if os.environ.get("DIFFCLI_DEBUG") == "1":
         raise error
-    print("diffcli: " + " ".join(message.split()), file=sys.stderr)
+    print(f"diffcli: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 

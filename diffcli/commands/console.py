@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from diffcli.errors import printable
 from diffcli.threads import THREADS
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ _MAX_LISTED = 5
 
 
 def say(line: str) -> None:
-    """Print a line to stderr; stdout is for results."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line to stderr; stdout is for results.  It may quote names and texts from files."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def typed(argument: object) -> str:
@@ -35,19 +36,22 @@ def typed(argument: object) -> str:
     return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
-def warn_of_copies(share: float, held_out: int) -> None:
+def warn_of_copies(
+    share: float, held_out: int, advice: str = "train for a shorter time, or on more pictures"
+) -> None:
     """Say so if pictures are copies of training images.
 
     Args:
         share: of the pictures that are, see ``neighbours.share_of_copies``.
         held_out: the number of held-out images that it was found with.
+        advice: what to do about it.
     """
     from diffcli.evaluation.neighbours import many_copies
 
     if share > many_copies(held_out):
         say(
             f"warning: about {share:.0%} of the pictures are closer to a training image than "
-            "held-out images are, as copies would be; train for a shorter time, or on more pictures"
+            f"held-out images are, as copies would be; {advice}"
         )
 
 
@@ -172,7 +176,8 @@ class Interruption:
             # Files are written under another name first, so none is damaged.
             raise SystemExit(128 + number)
         self.signal = signal.Signals(number)
-        say("\nstopping after this step; repeat to stop at once")
+        say("")  # behind the ^C that a terminal shows
+        say("stopping after this step; repeat to stop at once")
 
 
 @contextmanager

@@ -5,11 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffcli.commands.options import (
-    JsonOption,
-    QuietOption,
-    option,
-)
+from diffcli.commands.options import USUAL_MODEL, JsonOption, QuietOption, option
 from diffcli.commands.run_options import (
     DATA_PANEL,
     DataDirOption,
@@ -27,7 +23,7 @@ from diffcli.commands.run_options import (
 )
 from diffcli.commands.training import Job, Manner, carry_out
 from diffcli.core.parameters import SamplingSettings
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, as_usage_error
 from diffcli.training.config import Distillation, RunConfig
 from diffcli.training.recipe import distillation_recipe
 
@@ -41,12 +37,12 @@ def distill(
         Path | None,
         typer.Argument(
             help="Model to distill: file, run's folder or name, or mnist.",
-            show_default="newest run, else digits",
+            show_default=USUAL_MODEL,
         ),
     ] = None,
     steps: Annotated[
         int,
-        option("Steps that the new model draws in.", None, min=1, metavar="<int>"),
+        option("Steps that the new model draws in.", None, min=1),
     ] = 2,
     guidance: Annotated[
         float | None,
@@ -87,15 +83,13 @@ def distill(
         raise UsageError(f"{teacher} is distilled already; distill its teacher")
     guided = _guidance(description, guidance)
     _, height, width = description.architecture.image_shape
-    try:
+    with as_usage_error():
         recipe = distillation_recipe(
             description.schedule,
             description.prediction_type,
             steps,
             description.architecture.channels[0],
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     config = RunConfig(
         recipe=recipe,
         data=data or description.dataset,
@@ -128,7 +122,5 @@ def _guidance(description: "ModelDescription", scale: float | None) -> SamplingS
     """
     if scale is None:
         return description.sampling
-    try:
+    with as_usage_error():
         return SamplingSettings(guidance_scale=scale)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

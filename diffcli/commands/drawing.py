@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcli.commands.console import Interruption, ProgressDisplay, say
-from diffcli.commands.options import ANIMATED, Target, output_path
+from diffcli.commands.options import ANIMATED, Target, write_output
 from diffcli.commands.preview import preview
 from diffcli.errors import UsageError
 from diffcli.files.naming import pattern_fields
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diffcli.sampling.provenance import Layout, Provenance
     from diffcli.sampling.start import Inversion
 
-_MAX_PICTURES = {"picture": 10**9, "grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
+_MAX_PICTURES = {"grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
 
 
 def check_target(target: Target, still: bool, as_json: bool) -> None:
@@ -63,8 +63,8 @@ def choose_layout(
         layout = "strip"
     elif sheet:
         layout = "sheet"
-    most = _MAX_PICTURES[layout]
-    if len(request) > most:
+    most = _MAX_PICTURES.get(layout)
+    if most is not None and len(request) > most:
         raise UsageError(
             f"{len(request):,} pictures are too many for one {layout}, which takes up to {most:,}; "
             "write them to a folder with --out-dir, or to one .npz"
@@ -97,14 +97,13 @@ class Drawing:
     as_json: bool
 
     def write(self, target: Target, show: bool | None) -> list[Path]:
-        """Draw and write; returns the paths."""
+        """Draw and write; returns the paths, of many files only for JSON."""
         if target.form == "files":
             return self._write_files(target)
         if target.form == "arrays":
             return self._write_arrays(target)
         from diffcli.figures.drawing import draw_animation, draw_still
         from diffcli.files.pictures import encode_png
-        from diffcli.files.writing import write_atomically
 
         request, embedded = self.provenance.request, None
         if self.metadata:
@@ -127,9 +126,7 @@ class Drawing:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
-            path = output_path(target.path, self.force)
-            write_atomically(path, content)
-            paths = [self._report(path)]
+            paths = [self._report(write_output(target.path, content, self.force))]
         if picture and (show or (show is None and sys.stderr.isatty() and not self.quiet)):
             preview(picture)
         return paths
@@ -142,26 +139,31 @@ class Drawing:
         self._draw(array)
         if not array.count:
             return []
-        path = output_path(target.path, self.force)
-        array.save(path)
-        return [self._report(path)]
+        return [self._report(write_output(target.path, array.encoded(), self.force))]
 
     def _write_files(self, target: Target) -> list[Path]:
         from diffcli.sampling.outputs import PictureFiles
 
         paths: list[Path] = []
+
+        def written(path: Path) -> None:
+            if self.as_json:  # else they are not kept: there can be a thousand million
+                paths.append(path)
+            elif not target.folder:
+                print(path)
+
         files = PictureFiles(
             self.provenance.request,
             str(target.path),
             self.model.class_names,
             self.force,
             self.provenance if self.metadata else None,
-            paths.append if target.folder else lambda path: paths.append(self._report(path)),
+            written,
         )
         self._draw(files)
         if files.renamed:
             say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
-        if target.folder and paths:
+        if target.folder and files.count:
             self._report(target.folder)
         return paths
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from diffcli.commands.console import ProgressDisplay, list_unreadable, say, warn_of_copies
 from diffcli.commands.options import (
+    ADVICE,
     MODEL_PANEL,
     OUTPUT_PANEL,
     SAMPLING_PANEL,
@@ -23,10 +24,10 @@ from diffcli.commands.options import (
     StepsOption,
     check_output,
     option,
-    output_path,
+    write_output,
 )
 from diffcli.core.parameters import MAX_SEED
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from diffcli.data.sources import DataSet
@@ -76,7 +77,6 @@ def evaluate(
             shown=f"{_DEFAULT_NUM}",
             min=1,
             max=_MAX_NUM,
-            metavar="<int>",
         ),
     ] = None,
     data: Annotated[
@@ -99,11 +99,10 @@ def evaluate(
     seed: Annotated[
         int,
         option(
-            "Seed of the first picture; each next one has one more.",
+            "Seed of the first picture, and of the choice of real ones.",
             SAMPLING_PANEL,
             min=0,
             max=MAX_SEED,
-            metavar="<int>",
         ),
     ] = 0,
     seeds: Annotated[
@@ -113,7 +112,6 @@ def evaluate(
             SAMPLING_PANEL,
             min=1,
             max=_MAX_SETS,
-            metavar="<int>",
         ),
     ] = 1,
     output: Annotated[
@@ -154,8 +152,8 @@ def evaluate(
     from diffcli.evaluation.samples import draw_samples, fit_samples, read_samples
     from diffcli.evaluation.summary import Evaluation
     from diffcli.figures.report import draw_report
-    from diffcli.files.locations import find_model
-    from diffcli.files.pictures import save_png
+    from diffcli.files.locations import find_model, title_of
+    from diffcli.files.pictures import encode_png
     from diffcli.sampling.model import Model
 
     where = open_device(device)
@@ -171,9 +169,10 @@ def evaluate(
     dataset = _dataset(data, drawer, stored, quiet)
     read = fit_samples(stored, dataset.train) if stored else None
     dimension = count_features(features, dataset.train, dataset.held_out)
-    check_count(len(read.images) if read else count, dimension, "samples")
+    remedy = f"; {ADVICE['samples']}" if read else "; draw more with --num"
+    check_count(len(read.images) if read else count, dimension, "samples", remedy)
     with ProgressDisplay(quiet) as display:
-        _, network = find_features(
+        network = find_features(
             features,
             dataset.train,
             dataset.held_out,
@@ -203,11 +202,14 @@ def evaluate(
     }
     _print_figures(document, as_json)
     if not quiet:
-        _warn(document["median"]["copies"], document["real"]["images"])
+        _warn(document["median"]["copies"], document["real"]["images"], drawer is not None)
     if output:
-        title = f"{source.name}: {len(pictures.labels):,} pictures, compared with {data}"
-        report = output_path(output, force)
-        save_png(report, draw_report(pictures, evaluation, dataset.train, title))
+        title = f"{title_of(source)}: {len(pictures.labels):,} pictures, compared with {data}"
+        report = write_output(
+            output,
+            encode_png(draw_report(pictures, evaluation, dataset.train, title)),
+            force,
+        )
         if not quiet:
             say(f"report: {report}")
 
@@ -225,7 +227,6 @@ def _dataset(
         DiffcliError: if it cannot be read.
     """
     from diffcli.data.sources import is_folder, load_data
-    from diffcli.evaluation.samples import check_data
 
     size = None
     if drawer:
@@ -235,7 +236,8 @@ def _dataset(
         size = (height, width)
     dataset = load_data(data, size)
     if drawer:
-        check_data(drawer, dataset.train)
+        train = dataset.train
+        drawer.description.check_data(train.class_names, train.images.shape[1])
     if not quiet:
         list_unreadable(dataset.unreadable)
         if samples and size and dataset.resized:
@@ -246,8 +248,11 @@ def _dataset(
     return dataset
 
 
-def _warn(copies: float, held_out: int) -> None:
-    warn_of_copies(copies, held_out)
+def _warn(copies: float, held_out: int, drawn: bool) -> None:
+    if drawn:
+        warn_of_copies(copies, held_out)
+    else:
+        warn_of_copies(copies, held_out, "compare them with the nearest images (--output)")
     if held_out < _FEW_HELD_OUT:
         say(
             f"only {held_out} pictures are held out: Frechet distances, precision, recall, density "
@@ -267,7 +272,7 @@ def _refuse(drawing: dict[str, object]) -> None:
 def _print_figures(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         # Out before the report is drawn, whatever becomes of that.
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+        print(json.dumps(document, indent=2, allow_nan=False), flush=True)
         return
 
     from rich.console import Console
@@ -288,7 +293,7 @@ def _print_figures(document: dict[str, Any], as_json: bool) -> None:
             cells.append(" .. ".join(form.format(document[end][name]) for end in ("low", "high")))
         cells.append("" if real[name] is None else form.format(real[name]))
         table.add_row(heading, *cells)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)
     if runs[0]["images"] > real["images"]:
         console.print(
@@ -298,7 +303,7 @@ def _print_figures(document: dict[str, Any], as_json: bool) -> None:
     shares = _shares_recognised(runs)
     if len(shares) <= _MAX_CLASSES:
         listed = "  ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        console.print(f"Recognised, by label: {listed}")
+        console.print(printable(f"Recognised, by label: {listed}"))
 
 
 def _shares_recognised(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -22,14 +22,15 @@ def info(
     from diffcli.files.inspection import flattened, inspect
     from diffcli.files.locations import RUNS_FOLDER, SHIPPED_MODELS, find_model
 
-    by_name = str(file) in SHIPPED_MODELS or (RUNS_FOLDER / file).is_dir()
-    if not by_name and not file.exists():
+    is_run = file.is_dir() or (not file.exists() and (RUNS_FOLDER / file).is_dir())
+    if is_run or str(file) in SHIPPED_MODELS:
+        file = find_model(file)
+    elif not file.exists():
         raise UsageError(
             f"there is no {file}: it must be a picture that diffcli drew, a model file, the folder "
             f"or the name of a run, or {' or '.join(SHIPPED_MODELS)}"
         )
-    is_model = not file.is_file() and (file.is_dir() or by_name)
-    document = inspect(find_model(file) if is_model else file)
+    document = inspect(file)
     if as_json:
         import json
 

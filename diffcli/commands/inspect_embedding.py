@@ -18,10 +18,10 @@ from diffcli.commands.options import (
     check_output,
     chosen_timesteps,
     option,
-    output_path,
+    write_output,
 )
 from diffcli.core.parameters import MAX_TIMESTEPS
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, as_usage_error, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,21 +96,19 @@ def inspect_embedding(
             )
         embedding, learned = _read_model(model, quiet)
     else:
-        try:
+        with as_usage_error():
             embedding = Embedding(
                 dim or _DEFAULT_DIM,
                 timesteps or _DEFAULT_TIMESTEPS,
                 _DEFAULT_MAX_PERIOD if max_period is None else max_period,
             )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
     chosen = chosen_timesteps(timestep or [], embedding.num_timesteps)
     if as_json:
         print(json.dumps(_numbers(embedding, chosen, learned), allow_nan=False))
     elif as_csv:
         _write_csv(embedding, chosen, learned)
     else:
-        _draw(output_path(target, force), embedding, chosen, learned, quiet)
+        _draw(target, force, embedding, chosen, learned, quiet)
 
 
 def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:
@@ -128,7 +126,8 @@ def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:
 
 
 def _draw(
-    path: Path,
+    target: Path,
+    force: bool,
     embedding: "Embedding",
     chosen: list[int],
     learned: "Learned | None",
@@ -137,18 +136,19 @@ def _draw(
     from rich.console import Console
 
     from diffcli.figures.embedding_figure import embedding_figure, shown_timesteps
-    from diffcli.files.pictures import save_png
+    from diffcli.files.pictures import encode_png
 
     found = learned(shown_timesteps(embedding.num_timesteps)) if learned else None
-    save_png(path, embedding_figure(embedding, chosen, found))
+    content = encode_png(embedding_figure(embedding, chosen, found))
+    path = write_output(target, content, force)
     if not quiet:
-        console = Console(stderr=True, highlight=False, markup=False)
+        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         console.print(_wavelength_table(embedding))
         console.print(embedding.completeness)
         if len(chosen) > 1:
             console.print(_distance_table(embedding, chosen))
         if found:
-            console.print(found.most_similar)
+            console.print(printable(found.most_similar))
     print(path)
 
 

@@ -9,6 +9,7 @@ import typer
 from diffcli.commands.console import say
 from diffcli.commands.options import (
     OUTPUT_PANEL,
+    USUAL_MODEL,
     ForceOption,
     JsonOption,
     QuietOption,
@@ -17,7 +18,7 @@ from diffcli.commands.options import (
     check_output,
     chosen_timesteps,
     option,
-    output_path,
+    write_output,
 )
 from diffcli.core.parameters import MAX_SEED, MAX_TIMESTEPS
 from diffcli.errors import DiffcliError, UsageError
@@ -68,7 +69,7 @@ def noise_demo(
             _REVERSE_PANEL,
             "--model",
             "-m",
-            shown="newest run, else the shipped digits, if the picture fits",
+            shown=f"{USUAL_MODEL}, if the picture fits",
         ),
     ] = None,
     denoise: Annotated[
@@ -118,7 +119,7 @@ def noise_demo(
 
     from diffcli.figures.noise_data import Noising
     from diffcli.figures.noise_figure import noise_figure
-    from diffcli.files.pictures import save_png
+    from diffcli.files.pictures import encode_png
     from diffcli.files.reading import open_picture
 
     picture = open_picture(image)
@@ -129,8 +130,8 @@ def noise_demo(
     schedules = _schedules(schedule, timesteps, denoiser if model else None)
     noising = Noising(picture, seed)
     if animated:
-        target = output_path(target, force)
-        _write_gif(target, noising, schedules, frames or _DEFAULT_FRAMES)
+        content = _gif(noising, schedules, frames or _DEFAULT_FRAMES)
+        target = write_output(target, content, force)
     else:
         total = next(iter(schedules.values())).num_timesteps
         chosen = chosen_timesteps(timestep or [_evenly_spaced(total)], total)
@@ -144,8 +145,8 @@ def noise_demo(
             numbers = {"schedules": [_numbers(process) for process in processes]}
             print(json.dumps(numbers, allow_nan=False))
             return
-        target = output_path(target, force)
-        save_png(target, noise_figure(image.name, noising, processes))
+        content = encode_png(noise_figure(image.name, noising, processes))
+        target = write_output(target, content, force)
         if not quiet:
             _print_tables(processes)
     print(target)
@@ -207,16 +208,13 @@ def _schedules(
     return schedules
 
 
-def _write_gif(
-    target: Path, noising: "Noising", schedules: "dict[str, NoiseSchedule]", count: int
-) -> None:
+def _gif(noising: "Noising", schedules: "dict[str, NoiseSchedule]", count: int) -> bytes:
     from diffcli.figures.noise_figure import animation
     from diffcli.files.pictures import encode_animation
-    from diffcli.files.writing import write_atomically
 
     frames = list(animation(noising, schedules, count))
     durations = [_FRAME_MILLISECONDS] * (count - 1) + [_LAST_MILLISECONDS]
-    write_atomically(target, encode_animation(frames, durations))
+    return encode_animation(frames, durations)
 
 
 def _numbers(process: "ForwardProcess") -> dict[str, object]:

@@ -12,7 +12,8 @@ import typer
 from diffcli.commands.console import say
 from diffcli.core.parameters import SamplerName
 from diffcli.errors import UsageError
-from diffcli.files.naming import pattern_fields, unused_path
+from diffcli.files.naming import pattern_fields
+from diffcli.files.writing import write_atomically, write_new
 from diffcli.sampling.request import Sheet, Varied
 
 MODEL_PANEL, SAMPLING_PANEL, OUTPUT_PANEL = "Model", "Sampling", "Output"
@@ -64,7 +65,7 @@ class Seeds(tuple[int, ...]):
 def parse_duration(text: str) -> float:
     """Seconds in ``90``, ``90s``, ``10m`` or ``1.5h``."""
     units = {"": 1, "s": 1, "m": 60, "h": 3600}
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", text.strip())
     seconds = float(match[1]) * units[match[2]] if match else 0.0
     if seconds <= 0:
         raise typer.BadParameter(f"{text!r} is no duration; write it like 90s, 10m or 1.5h")
@@ -73,7 +74,7 @@ def parse_duration(text: str) -> float:
 
 def parse_size(text: str) -> Size:
     """The size in ``32`` or ``48x32``, which is width x height."""
-    match = re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text.strip())
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", text.strip())
     if not match:
         raise typer.BadParameter(f"{text!r} is no size; write it like 32 or 48x32")
     return Size(int(match[2] or match[1]), int(match[1]))
@@ -81,7 +82,7 @@ def parse_size(text: str) -> Size:
 
 def parse_interval(text: str) -> Interval:
     """The interval in ``50-250``."""
-    match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})-([0-9]{1,6})", text.strip())
     if not match or int(match[1]) > int(match[2]):
         raise typer.BadParameter(f"{text!r} is no interval; write it like 50-250")
     return Interval(int(match[1]), int(match[2]))
@@ -104,7 +105,8 @@ def parse_seeds(text: str) -> Seeds:
 
 def parse_sheet(text: str) -> Sheet:
     """The values in ``guidance=0,1,2,4``, ``steps=2,4,8`` or ``eta=0,0.5,1``."""
-    match = re.fullmatch(r"(guidance|steps|eta)=(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)", text)
+    number = r"[0-9]+(?:\.[0-9]+)?"
+    match = re.fullmatch(rf"(guidance|steps|eta)=({number}(?:,{number})*)", text)
     if not match:
         raise typer.BadParameter(
             f"{text!r} must be like guidance=0,1,2,4, steps=2,4,8,50 or eta=0,0.5,1"
@@ -132,7 +134,7 @@ def chosen_timesteps(given: list[Timesteps], num_timesteps: int) -> list[int]:
 def option(
     text: str, panel: str | None = None, *names: str, shown: str | bool = True, **more: Any
 ) -> Any:
-    """Declare an option.
+    """Declare an option; a number within limits is shown as ``<int>`` or ``<float>``, as others.
 
     Args:
         text: its help.
@@ -141,8 +143,15 @@ def option(
         shown: what the help shows as its default, if not the value.
         more: see ``typer.Option``.
     """
+    limits = [more[end] for end in ("min", "max") if end in more]
+    if limits:
+        kind = "<float>" if any(isinstance(end, float) for end in limits) else "<int>"
+        more.setdefault("metavar", kind)
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=shown, **more)
 
+
+USUAL_MODEL = "newest run, else mnist"
+"""The default of all options and arguments that name a model, in words."""
 
 ModelOption = Annotated[
     Path | None,
@@ -151,7 +160,7 @@ ModelOption = Annotated[
         MODEL_PANEL,
         "--model",
         "-m",
-        shown="newest run, else digits",
+        shown=USUAL_MODEL,
     ),
 ]
 DeviceOption = Annotated[str, option("Device: auto, cpu, cuda, cuda:1 or mps.", MODEL_PANEL)]
@@ -180,7 +189,6 @@ EtaOption = Annotated[
         "Noise of dpmpp-sde: 1 all, 0 none.",
         SAMPLING_PANEL,
         shown="the model's",
-        metavar="<float>",
     ),
 ]
 TimestepOption = Annotated[
@@ -205,25 +213,52 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (".png",)) -> None:
     """Check that a file can be written, before there is work to lose.
 
     Raises:
-        UsageError: if the path is a folder or a device, or has another suffix.
+        UsageError: if the path is a folder or a device, or has another suffix; or if its folder
+            cannot be made or written.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"the output {path} must end in {' or '.join(suffixes)}")
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "not a regular file"
         raise UsageError(f"the output {path} is {kind}; name a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; the output {path} cannot be in it")
+    _check_folder(path.absolute().parent, path)
+
+
+def _check_folder(folder: Path, output: Path) -> None:
+    """Check that a folder is there or can be made, and that it can be written to.
+
+    Raises:
+        UsageError: if not.
+    """
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is None:
+        raise UsageError(f"there is no {folder.anchor}, and so no {output}; name another place")
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file; the output {output} cannot be in it")
     effective = os.access in os.supports_effective_ids
-    if not os.access(folder, os.W_OK, effective_ids=effective):
-        raise UsageError(f"the folder {folder} cannot be written, and so not {path}; name another")
+    if not os.access(there, os.W_OK, effective_ids=effective):
+        raise UsageError(f"the folder {there} cannot be written, and so not {output}; name another")
 
 
-def output_path(wanted: Path, force: bool) -> Path:
-    """Where to write: ``wanted``, or a free name if that exists.  Its folder is made."""
+def write_output(wanted: Path, content: bytes, force: bool) -> Path:
+    """Write a file, under a free name if it exists and must not be replaced; make its folder.
+
+    Args:
+        wanted: the file.
+        content: all of its bytes.
+        force: whether it may be replaced.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    path = wanted if force else unused_path(wanted)
+    if force:
+        write_atomically(wanted, content)
+        return wanted
+    path = write_new(wanted, content)
     if path != wanted:
         say(f"{wanted} exists; writing {path} instead (--force overwrites)")
     return path
@@ -256,6 +291,7 @@ def parse_target(output: str | None, out_dir: Path | None) -> Target:
             raise UsageError("--output and --out-dir are two targets; choose one")
         if out_dir.exists() and not out_dir.is_dir():
             raise UsageError(f"--out-dir {out_dir} is a file; name a folder")
+        _check_folder(out_dir.absolute(), out_dir)
         literal = str(out_dir).replace("{", "{{").replace("}", "}}")
         return Target("files", Path(literal, "{label}", "{seed}.png"), out_dir)
     name = "grid.png" if output is None else output

@@ -13,7 +13,7 @@ from diffcli.commands.options import (
     QuietOption,
     check_output,
     option,
-    output_path,
+    write_output,
 )
 
 
@@ -34,15 +34,13 @@ def page(
     check_output(output, (".html", ".htm"))
 
     from diffcli.files.checkpoint import load_model
-    from diffcli.files.locations import find_model
-    from diffcli.files.writing import write_atomically
+    from diffcli.files.locations import find_model, shipped_name
     from diffcli.page.build import build_page
 
     source = find_model(model)
     description, denoiser = load_model(source)
-    content = build_page(description, denoiser)
-    path = output_path(output, force)
-    write_atomically(path, content)
+    content = build_page(description, denoiser, shipped_name(source))
+    path = write_output(output, content, force)
     if not quiet:
         say(f"model: {source}")
         say(f"size: {len(content) / 1e6:.1f} MB; open it in a browser")

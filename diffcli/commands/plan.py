@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from diffcli.commands.console import clock, sampling_text
+from diffcli.errors import printable
 
 if TYPE_CHECKING:
     from diffcli.training.config import RunConfig
@@ -59,7 +60,7 @@ def show_plan(plan: "Plan", config: "RunConfig", sources: Mapping[str, str]) -> 
         if value is not None:
             source = sources.get(name, "default").replace("commandline", "flag")
             # Text, because a path may look like markup.
-            table.add_row(name.replace("_", " "), Text(str(value)), source)
+            table.add_row(name.replace("_", " "), Text(printable(str(value))), source)
     table.add_section()
     table.add_row("parameters", f"{plan.parameters:,}")
     table.add_row("FLOPs per image", f"{plan.flops_per_image / 1e6:,.0f} million, forward")

@@ -10,7 +10,7 @@ import typer
 from diffcli.commands.options import OUTPUT_PANEL, option, parse_duration
 from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError
-from diffcli.files.naming import is_device
+from diffcli.files.naming import is_kept_by_windows, is_unicode
 from diffcli.training.config import RunConfig
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ ReplaceOption = Annotated[bool, option("Replace the run if it exists.", None, "-
 EpochsOption = Annotated[
     float | None, option("Stop after this many epochs.", END_PANEL, shown="10, if no limit")
 ]
-MaxStepsOption = Annotated[
-    int | None, option("Stop after this many steps.", END_PANEL, min=1, metavar="<int>")
-]
+MaxStepsOption = Annotated[int | None, option("Stop after this many steps.", END_PANEL, min=1)]
 MaxTimeOption = Annotated[
     float | None,
     option(
@@ -42,8 +40,7 @@ DataDirOption = Annotated[
     option("Folder for downloads.", DATA_PANEL, shown="cache folder", envvar="DIFFCLI_DATA_DIR"),
 ]
 SeedOption = Annotated[
-    int,
-    option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED, metavar="<int>"),
+    int, option("Seed of all random choices.", TRAINING_PANEL, min=0, max=MAX_SEED)
 ]
 TrainingDeviceOption = Annotated[
     str, option("Device: auto, cpu, cuda, cuda:1 or mps.", TRAINING_PANEL)
@@ -90,28 +87,38 @@ def new_folder(name: str | None, force: bool) -> "RunFolder":
     """The folder of a new run, which may be taken.
 
     Raises:
-        UsageError: if it exists and must not be replaced, or the name is none for a folder, or
-            that of a shipped model.
+        UsageError: if it exists and must not be replaced, or another process is using it, or the
+            name is none for a folder, or that of a shipped model.
     """
     from diffcli.files.locations import RUNS_FOLDER, SHIPPED_MODELS
     from diffcli.training.run_folder import RunFolder
 
     if name is None:
         name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    if not name or Path(name).name != name or name.startswith(".") or is_device(name):
+    own = Path(name).name == name and not name.startswith(".") and is_kept_by_windows(name)
+    if not name or not own or not is_unicode(name):
         raise UsageError(f"--name {name!r} cannot be the name of a folder in {RUNS_FOLDER}/")
     if name in SHIPPED_MODELS:
         raise UsageError(f"--name {name} is the name of a shipped model; choose another one")
     folder = RunFolder(RUNS_FOLDER / name)
+    if folder.is_in_use:
+        raise UsageError(f"another process is using {folder.path}; choose another --name")
     folder.check_free(force)
     return folder
 
 
-def check_range(option: str, value: float | None, most: float) -> None:
-    """Check a number that must be positive.
+def check_range(option: str, value: float | None, most: float, zero: bool = False) -> None:
+    """Check a number that must be positive, or may be 0.
+
+    Args:
+        option: that it is the value of.
+        value: the number, if one is given.
+        most: its upper bound.
+        zero: whether it may be 0.
 
     Raises:
-        UsageError: if it is not, or above ``most``.
+        UsageError: if it is out of range.
     """
-    if value is not None and not 0 < value <= most:
-        raise UsageError(f"{option} must be above 0 and at most {most:,}, not {value:g}")
+    if value is not None and not (0 < value <= most or (zero and value == 0)):
+        least = "at least" if zero else "above"
+        raise UsageError(f"{option} must be {least} 0 and at most {most:,}, not {value:g}")

@@ -16,10 +16,10 @@ from diffcli.commands.options import (
     QuietOption,
     check_output,
     option,
-    output_path,
+    write_output,
 )
 from diffcli.core.parameters import MAX_SEED
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +40,7 @@ def score(
     ],
     model: ModelOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[
-        int, option("Seed of noise and timesteps.", min=0, max=MAX_SEED, metavar="<int>")
-    ] = 0,
+    seed: Annotated[int, option("Seed of noise and timesteps.", min=0, max=MAX_SEED)] = 0,
     ood: Annotated[
         bool,
         option("Also say how unusual each picture is (out of distribution).", None, "--ood"),
@@ -72,7 +70,7 @@ def score(
     from diffcli.device import open_device
     from diffcli.figures.score_figure import score_figure
     from diffcli.files.locations import find_model
-    from diffcli.files.pictures import save_png
+    from diffcli.files.pictures import encode_png
     from diffcli.sampling.model import Model
     from diffcli.sampling.outliers import unusual
     from diffcli.sampling.pictures import read_pictures
@@ -96,12 +94,11 @@ def score(
         labels, show = found.posterior.argmax(1), display.stage("comparing with own drawings")
         odd = unusual(drawer, read.pixels, labels, show) if ood else None
     if as_json:
-        print(json.dumps(_document(drawer, read, found, odd), ensure_ascii=False))
+        print(json.dumps(_document(drawer, read, found, odd)))
     else:
         _print_table(drawer, read, found, odd)
     if output:
-        path = output_path(output, force)
-        save_png(path, score_figure(drawer, read, found))
+        path = write_output(output, encode_png(score_figure(drawer, read, found)), force)
         if not as_json:
             print(path)
         elif not quiet:
@@ -169,10 +166,11 @@ def _print_table(
             column.justify = "right"
     for index, name in enumerate(pictures.names[:_MOST_ROWS]):
         values, labels = score.posterior[index].sort(descending=True)
-        cells = [Text(name)]
+        cells = [Text(printable(name))]
         for rank in range(2):
             if rank < len(labels):
-                cells += [Text(model.class_names[labels[rank]]), Text(f"{values[rank]:.1%}")]
+                label = printable(model.class_names[labels[rank]])
+                cells += [Text(label), Text(f"{values[rank]:.1%}")]
             else:
                 cells += [Text(), Text()]
         bits, error = score.bits[index], score.standard_error[index]

@@ -117,7 +117,6 @@ def train(
             shown="fitted",
             min=1,
             max=_MAX_BATCH,
-            metavar="<int>",
         ),
     ] = None,
     width: Annotated[
@@ -126,7 +125,6 @@ def train(
             "Channels of the first level, a multiple of 16.",
             TRAINING_PANEL,
             shown="fitted",
-            metavar="<int>",
         ),
     ] = None,
     learning_rate: Annotated[
@@ -154,8 +152,7 @@ def train(
     sources = setting_sources(context)
     limits = Limits(epochs, max_steps, max_time)
     check_range("--learning-rate", learning_rate, 1)
-    if augmentation:
-        check_range("--augmentation", augmentation, 1)
+    check_range("--augmentation", augmentation, 1, zero=True)
     _check_width(width)
     if run and not resume:
         raise UsageError(f"to go on with the run {run}, add --resume; for a new run, use --name")

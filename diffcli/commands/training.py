@@ -19,7 +19,7 @@ from diffcli.commands.console import (
 )
 from diffcli.commands.plan import show_plan, status_line
 from diffcli.commands.run_options import Limits
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, as_usage_error
 from diffcli.threads import THREADS
 from diffcli.training.config import RunConfig
 
@@ -240,10 +240,8 @@ def _for_source(
     if config.origin is None:
         model.check_data(data.class_names, data.images.shape[1])
         return config
-    try:
+    with as_usage_error("image_size"):
         architecture = adapted(model.architecture, data)
-    except ValueError as error:
-        raise UsageError(str(error), "image_size") from error
     if not quiet:
         kept = sum(name in model.class_names for name in data.class_names)
         say(

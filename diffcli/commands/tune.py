@@ -19,6 +19,7 @@ from diffcli.commands.console import (
 from diffcli.commands.options import (
     MODEL_PANEL,
     OUTPUT_PANEL,
+    USUAL_MODEL,
     DeviceOption,
     FeaturesOption,
     ForceOption,
@@ -26,8 +27,8 @@ from diffcli.commands.options import (
     QuietOption,
     check_output,
     option,
-    output_path,
     parse_duration,
+    write_output,
 )
 from diffcli.errors import UsageError
 
@@ -43,7 +44,7 @@ def tune(
         Path | None,
         typer.Argument(
             help="Model to tune: file, run's folder or name, or mnist (with -o).",
-            show_default="newest run, else digits",
+            show_default=USUAL_MODEL,
         ),
     ] = None,
     evaluations: Annotated[
@@ -52,7 +53,6 @@ def tune(
             "Maximum of network evaluations per picture.",
             shown="the model's",
             min=1,
-            metavar="<int>",
         ),
     ] = None,
     max_time: Annotated[
@@ -88,8 +88,8 @@ def tune(
         check_output(output, (".safetensors",))
 
     from diffcli.device import open_device
-    from diffcli.files.checkpoint import save_model
-    from diffcli.files.locations import find_model, is_shipped
+    from diffcli.files.checkpoint import encode_model
+    from diffcli.files.locations import find_model, shipped_name
     from diffcli.sampling.model import Model
     from diffcli.training.run_folder import run_of_model
 
@@ -101,7 +101,7 @@ def tune(
         drawer = Model.load(path, open_device(device))
         if drawer.description.is_distilled:
             raise UsageError(f"{path} is distilled, and draws in the steps that it was made for")
-        if not output and is_shipped(path):
+        if not output and shipped_name(path):
             raise UsageError(f"{path} belongs to the program; name a file to write with --output")
         if not output:
             real = path.resolve()
@@ -114,13 +114,13 @@ def tune(
             if not better and not quiet:
                 say("nothing better was found; the settings stay as they are")
             if better or output:
-                target = output_path(output, force) if output else path
                 description = replace(drawer.description, sampling=found.after.settings)
+                content = encode_model(description, drawer.denoiser.network.state_dict())
+                target = write_output(output or path, content, force or output is None)
                 # If the run goes on, it saves its model with the settings in its config.
                 if run and config and target == run.model:
                     recipe = replace(config.recipe, sampling=description.sampling)
                     run.save_config(replace(config, recipe=recipe))
-                save_model(target, description, drawer.denoiser.network.state_dict())
     if as_json:
         print(json.dumps({"model": str(target), **_document(found)}))
     else:
@@ -132,16 +132,15 @@ def tune(
 def _distance(drawer: "Model", data: str | None, features: str, quiet: bool) -> "DrawnDistance":
     from diffcli.data.sources import load_data
     from diffcli.evaluation.provide import find_features
-    from diffcli.evaluation.samples import check_data
     from diffcli.evaluation.tuning import DrawnDistance
 
     description = drawer.description
     dataset = load_data(data or description.dataset, description.architecture.image_shape[1:])
     if not quiet:
         list_unreadable(dataset.unreadable)
-    check_data(drawer, dataset.train)
+    description.check_data(dataset.train.class_names, dataset.train.images.shape[1])
     with ProgressDisplay(quiet) as display:
-        _, network = find_features(
+        network = find_features(
             features,
             dataset.train,
             dataset.held_out,

@@ -1,7 +1,7 @@
 """A folder of pictures, one sub-folder per class, as a data set."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,8 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    classes = sorted(path for path in visible if path.is_dir())
+    # By their names as texts: paths have another order on Windows, where case does not count.
+    classes = sorted((path for path in visible if path.is_dir()), key=lambda path: path.name)
     if classes and (loose := sum(map(_is_picture, visible))):
         raise UsageError(
             f"beside the class folders in {folder} lie pictures without a class ({loose}); move "
@@ -132,9 +133,7 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     # A model is saved with the names of its classes, as UTF-8.
     if odd := [place for place in places if not is_unicode(place.name)]:
         raise UsageError(f"the name of the folder {odd[0]} is not valid Unicode; rename it")
-    files = [
-        (path, label) for label, place in enumerate(places) for path in sorted(_pictures_in(place))
-    ]
+    files = [(path, label) for label, place in enumerate(places) for path in _pictures_in(place)]
     if not files:
         raise UsageError(
             f"there are no pictures in {folder}; it should have one sub-folder per class, with "
@@ -148,11 +147,14 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     return tuple(place.name for place in places), files
 
 
-def _pictures_in(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and _is_picture(path):
-            yield path
+def _pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and its sub-folders, in an order that all systems have."""
+    found = {path.relative_to(folder).parts: path for path in folder.rglob("*")}
+    return [
+        path
+        for parts, path in sorted(found.items())
+        if not any(part.startswith(".") for part in parts) and _is_picture(path)
+    ]
 
 
 def _is_picture(path: Path) -> bool:

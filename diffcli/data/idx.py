@@ -59,10 +59,14 @@ def load_idx_pair(images_path: Path) -> LabelledImages:
         )
     images = _read(images_path)
     labels = _read(images_path.with_name(labels_name)).long()
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DiffcliError(
             f"{images_path} and {labels_name} do not fit together: their shapes are "
             f"{list(images.shape)} and {list(labels.shape)}"
+        )
+    if not images.numel():
+        raise DiffcliError(
+            f"{images_path} has no pixels: its shape is {list(images.shape)}; use another file"
         )
     names = tuple(str(label) for label in range(int(labels.max()) + 1))
     return LabelledImages(images[:, None], labels, names)

@@ -1,5 +1,6 @@
 """Data sets by name or path."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,6 +103,12 @@ def _path_of(source: str) -> Path:
     with suppress(RuntimeError):  # "~name" of no user is no path that there is
         path = path.expanduser()
     return path
+
+
+def pictures_to_hold_out(count: int) -> int:
+    """About how many pictures a folder needs for so many of them to be held out."""
+    share = _LARGEST_HELD_OUT_SHARE if count <= _FEWEST_HELD_OUT else _HELD_OUT_SHARE
+    return math.ceil(count / share)
 
 
 def _hold_out(data: LabelledImages) -> Splits:

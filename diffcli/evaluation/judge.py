@@ -13,7 +13,13 @@ from diffcli.errors import DiffcliError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
 from diffcli.evaluation.neighbours import Nearest, compare_manifolds, nearest_images
-from diffcli.evaluation.network import FeatureNetwork, OnProgress, check_count, read_images
+from diffcli.evaluation.network import (
+    FeatureNetwork,
+    OnProgress,
+    check_count,
+    check_held_out,
+    read_images,
+)
 
 OnStage = Callable[[str, int, int], None]
 """Called with the name of a stage, and the number of images done and of all."""
@@ -103,8 +109,9 @@ class Judge:
         self._test = test
         self._seed = seed
         self._on_stage = on_stage
-        self._require(len(train), "training images")
-        self._require(len(test), "test images")
+        self._dimension = network.head.in_features
+        check_count(len(train), self._dimension, "training images")
+        check_held_out(len(test), self._dimension, "test images")
         self._train_features = read_images(
             network, train.images, self._stage("reading training images")
         ).features
@@ -112,20 +119,12 @@ class Judge:
         self._train_gaussian = fit_gaussian(self._train_features)
         self._test_gaussian = fit_gaussian(test_features.features)
 
-    def _require(self, count: int, what: str) -> None:
-        """Check that there are more images than features.
-
-        Raises:
-            DiffcliError: if there are not more than there are features.
-        """
-        check_count(count, self._network.head.in_features, what)
-
     def sampling_noise(self, count: int) -> float:
         """The Frechet distance of parts of the training images from all others of them, a mean.
 
-        A perfect sampler of ``count`` samples would get this distance.  The parts are as large and
-        as many as those of the samples, see ``Figures``, as far as half of the training images are
-        enough for them.
+        A sampler of the training images themselves would get this distance.  The parts are as large
+        and as many as those of the samples, see ``Figures``, as far as half of the training images
+        are enough for them.
         """
         most = len(self._train) // 2
         size = min(self._part_size(count), most)
@@ -157,7 +156,7 @@ class Judge:
         Raises:
             DiffcliError: if there are too few, or their shape or labels differ from the data.
         """
-        self._require(len(images), what)
+        check_count(len(images), self._dimension, what)
         check_alike(images, labels, self._train, what)
         features, logits = read_images(self._network, images, self._stage(f"reading {what}"))
         parts = disjoint_parts(labels, self._part_size(len(images)), self._seed)

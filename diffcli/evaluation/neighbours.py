@@ -22,6 +22,7 @@ _VALUES = 2**22
 
 # Beyond these, pictures that are only more typical than real ones count as well.
 _QUANTILES = (0.01, 0.05, 0.1, 0.25)
+_STANDARD_ERRORS = 2
 _MANY_COPIES = 0.1
 
 
@@ -156,25 +157,57 @@ def _centred(images: Tensor) -> Tensor:
 
 
 def share_of_copies(distances: Tensor, usual: Tensor) -> float:
-    """How many images are copies of training images, estimated.
+    """How many images are copies of training images, at least.
 
     If a share of the images is closer to its training images than some distance, and the others
-    are as far away as held-out images are, then ``F = share + (1 - share) * F_held_out`` of all
-    images are closer than it.  The largest such share over some distances is the estimate.  Data
-    with duplicates has held-out images at distance 0, where copies do not show.
+    are as far away as held-out images are, then ``F = share + (1 - share) * p`` of all images are
+    closer than it, where ``p`` is the chance that a held-out image is.  At the k-th smallest of M
+    held-out distances, ``p`` has the mean ``q = k / (M + 1)`` and the variance
+    ``q (1 - q) / (M + 2)`` (a beta distribution), to which the images themselves add
+    ``q (1 - q) / N``.  The share that follows from ``q`` and two standard errors is a lower bound;
+    the largest one over some distances is what is returned, as by Meinshausen & Rice 2006.
+
+    So it misses some of the copies, more if few images are held out, and is too large for one set
+    in ten.  Simulated means, of 80 images:
+
+    =====  ========  =========  =========
+    M      no copy   10 %       30 %
+    =====  ========  =========  =========
+    16     0.8 %     3 %        21 %
+    50     0.4 %     6 %        27 %
+    250    0.2 %     8 %        29 %
+    =====  ========  =========  =========
+
+    Of one held-out image, no share follows.  Data with duplicates has held-out images at distance
+    0, where copies do not show.
 
     Args:
         distances: of the images to their nearest training images, ``(N,)``.
         usual: the same of held-out images, ``(M,)``.
+
+    Returns:
+        The share, 0 .. 1.
     """
-    closer = [float((distances < usual.quantile(q)).double().mean()) for q in _QUANTILES]
-    return max(0.0, *((share - q) / (1 - q) for share, q in zip(closer, _QUANTILES, strict=True)))
+    usual, held_out = usual.sort().values, len(usual)
+    shares = [0.0]
+    for k in {max(1, round(quantile * (held_out + 1))) for quantile in _QUANTILES}:
+        q = k / (held_out + 1)
+        error = math.sqrt(q * (1 - q) * (1 / (held_out + 2) + 1 / len(distances)))
+        chance = q + _STANDARD_ERRORS * error
+        if chance < 1:
+            closer = float((distances < usual[k - 1]).double().mean())
+            shares.append((closer - chance) / (1 - chance))
+    return max(shares)
 
 
 def many_copies(held_out: int) -> float:
-    """The estimated share of copies that is no chance any more.
+    """The share of copies, see ``share_of_copies``, beyond which a warning is due.
+
+    Simulated sets without copies exceed it once in a hundred, with five held-out images twice.
+    Sets of 30 % copies do with 50 held-out images always, with 16 in two of three cases, and with
+    five in one of fifteen.
 
     Args:
-        held_out: the number of held-out images that it was estimated with.
+        held_out: the number of held-out images that the share was found with.
     """
-    return _MANY_COPIES + 1.3 / math.sqrt(held_out)
+    return _MANY_COPIES + 1 / held_out

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcli.data.images import to_model_range
+from diffcli.data.sources import pictures_to_hold_out
 from diffcli.errors import DiffcliError
 
 OnProgress = Callable[[int, int], None]
@@ -113,16 +114,38 @@ class _ResidualBlock(nn.Module):
         return x + self.change(x)
 
 
-def check_count(count: int, dimension: int, what: str) -> None:
+def check_count(count: int, dimension: int, what: str, remedy: str = "") -> None:
     """Check that there are enough images for a covariance of their features.
+
+    Args:
+        count: how many there are.
+        dimension: the number of features.
+        what: the images' name in the error.
+        remedy: where to get them from, for the end of the error.
 
     Raises:
         DiffcliError: if there are not more than there are features.
     """
     if count <= dimension:
         raise DiffcliError(
-            f"{count} {what} are too few for {dimension} features; {dimension + 1} are needed"
+            f"{count:,} {what} are too few for {dimension:,} features; {dimension + 1:,} are "
+            f"needed{remedy}"
         )
+
+
+def check_held_out(count: int, dimension: int, what: str) -> None:
+    """The same of held-out images; the error says how many pictures would do.
+
+    Args:
+        count: how many there are.
+        dimension: the number of features.
+        what: the images' name in the error.
+
+    Raises:
+        DiffcliError: if there are not more than there are features.
+    """
+    remedy = f", as are held out of about {pictures_to_hold_out(dimension + 1):,} pictures"
+    check_count(count, dimension, what, remedy)
 
 
 def bounded(images: Tensor) -> Tensor:

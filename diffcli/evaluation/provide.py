@@ -18,6 +18,7 @@ from diffcli.evaluation.network import (
     FeatureNetworkConfig,
     OnProgress,
     check_count,
+    check_held_out,
     read_images,
 )
 from diffcli.evaluation.storage import (
@@ -75,7 +76,7 @@ def provide(
     if found is None:
         dimension = _network_config(role, train, len(test)).channels[-1]
         check_count(len(train), dimension, "training images")
-        check_count(len(test), dimension, f"held-out images, of {len(train) + len(test)},")
+        check_held_out(len(test), dimension, f"held-out images, of {len(train) + len(test):,},")
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.with_suffix(".lock")):
             found = _cached(place)
@@ -104,21 +105,28 @@ def find_features(
     test: LabelledImages,
     device: torch.device,
     on_progress: OnProgress | None = None,
-) -> tuple[FeatureDescription, FeatureNetwork]:
+) -> FeatureNetwork:
     """The feature network that ``--features`` names: a role, see ``provide``, or a file.
+
+    Args:
+        wanted: the role or the file.
+        train: the training images.
+        test: images of the same kind.
+        device: where it is to be.
+        on_progress: called after every step, if it has to be trained.
 
     Raises:
         DiffcliError: if the file is missing, damaged, or of other images or classes.
     """
     for role in get_args(Role):
         if wanted == role:
-            return provide(role, train, test, device, on_progress)
+            return provide(role, train, test, device, on_progress)[1]
     path = Path(wanted)
     description, network = load_features(path)
     known = (description.network.image_channels, *description.image_size, description.class_names)
     if known != (*train.images.shape[1:], train.class_names):
         raise unusable(path, "it was trained on other images or classes", FEATURE_NETWORK)
-    return description, network.to(device)
+    return network.to(device)
 
 
 def count_features(wanted: str, train: LabelledImages, test: LabelledImages) -> int:

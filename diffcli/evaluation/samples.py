@@ -16,15 +16,6 @@ from diffcli.files.naming import class_numbers
 from diffcli.sampling.model import Model
 
 
-def check_data(model: Model, data: LabelledImages) -> None:
-    """Check that a data set has the classes and the colours of a model.
-
-    Raises:
-        UsageError: if not.
-    """
-    model.description.check_data(data.class_names, data.images.shape[1])
-
-
 def draw_samples(
     model: Model,
     data: LabelledImages,
@@ -46,7 +37,7 @@ def draw_samples(
     Raises:
         UsageError: if the model does not fit to the data set, or a seed is too large.
     """
-    check_data(model, data)
+    model.description.check_data(data.class_names, data.images.shape[1])
     labels = data.labels[proportional_subset(data.labels, count, seed)]
     request = model.request(labels.tolist(), 1, seed, settings)
     parts = []

@@ -16,6 +16,9 @@ Row = Mapping[str, float | None]
 # Squared distances of equal features are zero but for rounding.
 _ROUNDING = 1e-9
 
+# Of the test images beside the samples, which would be compared with themselves.
+_OF_THEMSELVES = ("frechet_test", "frechet_test_over_noise", "frechet_test_over_shift", "copies")
+
 # The distance of fewer test images is an accident: of 16 digits it was from 0.03 to 0.08.
 _FEWEST_COMPARED = 50
 
@@ -78,10 +81,17 @@ class Evaluation:
         )
 
     def document(self) -> dict[str, Any]:
-        """All figures as a JSON object."""
+        """All figures as a JSON object.
+
+        The test images, ``real``, have no figures of how far they are from test images.
+        """
+        real = self._real and {
+            **self._row(self._real, self.real_evidence),
+            **dict.fromkeys(_OF_THEMSELVES),
+        }
         return {
             "sampling_noise": self._noise,
-            "real": self._real and self._row(self._real, self.real_evidence),
+            "real": real,
             **self.summary()._asdict(),
             "runs": self._runs,
         }
@@ -89,10 +99,12 @@ class Evaluation:
     def _row(self, figures: Figures, evidence: Evidence) -> dict[str, float | None]:
         """The figures, with Frechet distances also as multiples of those of real images.
 
-        ``.._over_noise`` divides by the distance of a perfect sampler of the training images,
+        ``.._over_noise`` divides by the distance of some training images from the others,
         ``.._over_shift`` by that of the test images; all are of sets of the same size, see
-        ``Figures``.  Of few test images, or of real images that are copies of one, there are no
-        multiples.  ``copies`` is what ``share_of_copies`` says.
+        ``Figures``.  No honest generator reaches 1 over noise: the network was trained on the
+        training images, whose features differ from those of any others, also of test images.
+        Of few test images, or of real images that are copies of one, there are no multiples.
+        ``copies`` is what ``share_of_copies`` says.
         """
         assert self._real
         row: dict[str, float | None] = asdict(figures)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from diffcli.core.generate import count_evaluations
 from diffcli.core.parameters import MAX_GUIDANCE_SCALE, SamplerName, SamplingSettings
-from diffcli.core.samplers import StepPlan
-from diffcli.core.schedule import step_plan
+from diffcli.core.schedule import StepPlan, step_plan
 from diffcli.data.images import LabelledImages, proportional_subset
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
 from diffcli.evaluation.network import FeatureNetwork, OnProgress, read_images

@@ -3,7 +3,6 @@
 This module does not import torch.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffcli.core.sinusoids import frequencies
+from diffcli.errors import DiffcliError
 
 Array = NDArray[np.floating[Any]]
 
@@ -95,6 +95,9 @@ class LearnedEmbedding:
         label_similarity: the cosine between each two label embeddings.
         effect_similarity: the cosine between the effects of each two labels on the network's
             blocks, less the mean effect of all classes.
+
+    Raises:
+        DiffcliError: if one of these is not finite.
     """
 
     rows: Array
@@ -102,10 +105,20 @@ class LearnedEmbedding:
     label_similarity: Array
     effect_similarity: Array
 
+    def __post_init__(self) -> None:
+        if not all(
+            np.isfinite(part).all()
+            for part in (self.rows, self.label_similarity, self.effect_similarity)
+        ):
+            raise DiffcliError(
+                "the network's output is not finite, because of huge weights", "model"
+            )
+
     @cached_property
     def changes(self) -> Array:
         """The rows less their mean, which is large and hides how they differ."""
-        return self.rows - self.rows.mean(axis=0)
+        rows = self.rows.astype(np.float64)  # of huge numbers, float32 could hold no sums
+        return rows - rows.mean(axis=0)
 
     @property
     def similarity(self) -> Array:
@@ -132,4 +145,4 @@ class LearnedEmbedding:
 
 def distances(rows: Array) -> Array:
     """The Euclidean distance between each two of the rows, ``(N, N)``."""
-    return np.array([[math.dist(a, b) for b in rows] for a in rows])
+    return np.array([np.linalg.norm(rows - row, axis=1) for row in rows])

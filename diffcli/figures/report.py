@@ -68,7 +68,7 @@ def _titled(title: str, picture: Image.Image) -> Image.Image:
 
 
 def _rows(images: Tensor, labels: Tensor) -> Image.Image:
-    """A row for each of up to ten labels: its first samples, as many as fit."""
+    """A row for each label, or of many for ten of them: its first samples, as many as fit."""
     width, height = _reduced(images[0]).size
     factor = max(1, _PANEL // (_ROWS * (max(width, height) + 2)))
     columns = _PANEL // (factor * (width + 2))
@@ -85,17 +85,19 @@ def _rows(images: Tensor, labels: Tensor) -> Image.Image:
 def _pairs(
     images: Tensor, labels: Tensor, evidence: Evidence, train: LabelledImages
 ) -> Image.Image:
+    """The same labels as in ``_rows``."""
     nearest = evidence.nearest
+    closest = closest_of_each_label(labels, nearest)
     pairs = [
         stack(
             [
                 _thumbnail(images[index]),
                 _thumbnail(train.images[nearest.indices[index]]),
-                _caption(f"{nearest.distances[index]:.2f}"),
+                _caption(f"{nearest.distances[index]:.2f}", _width(images)),
             ],
             2,
         )
-        for index in closest_of_each_label(labels, nearest)[:_ROWS]
+        for index in (closest[place] for place in sampled(len(closest), _ROWS))
     ]
     return wrapped(pairs, min(_ROWS // 2, _PANEL // (pairs[0].width + 4)), 4)
 
@@ -107,7 +109,7 @@ def _worst(
         stack(
             [
                 _thumbnail(images[index]),
-                _caption(f"{names[labels[index]]} → {names[evidence.recognised[index]]}"),
+                _mistake(names[labels[index]], names[evidence.recognised[index]], _width(images)),
             ],
             2,
         )
@@ -128,9 +130,21 @@ def _reduced(image: Tensor) -> Image.Image:
     return picture
 
 
-def _caption(text: str) -> Image.Image:
-    picture = Image.new("RGB", (_PICTURE + 2, line_height(SMALL)), "white")
-    shown = elided(text, picture.width, SMALL)
+def _width(images: Tensor) -> int:
+    """The width of captions: that of the pictures, if these are not narrow."""
+    return max(_PICTURE + 2, _thumbnail(images[0]).width)
+
+
+def _mistake(requested: str, recognised: str, width: int) -> Image.Image:
+    """Both names on one line, or on two, so that a long one does not push the other out."""
+    text = f"{requested} → {recognised}"
+    lines = [text] if width_of(text, SMALL) <= width else [requested, f"→ {recognised}"]
+    return stack([_caption(part, width) for part in lines])
+
+
+def _caption(text: str, width: int) -> Image.Image:
+    picture = Image.new("RGB", (width, line_height(SMALL)), "white")
+    shown = elided(text, width, SMALL)
     write(picture, ((picture.width - width_of(shown, SMALL)) / 2, 0), shown, "la", SMALL)
     return picture
 

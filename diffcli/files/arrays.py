@@ -5,9 +5,7 @@ int64 ``(N,)``, and ``seeds``, if known, int64 ``(N,)``.
 """
 
 import io
-import lzma
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.writing import write_atomically
 
 # A few megabytes of an archive can be terabytes of zeros.
@@ -34,19 +32,13 @@ class PictureArrays(NamedTuple):
     """int64 ``(N,)``, if known."""
 
 
-def save_npz(
-    path: Path, images: Tensor, labels: Tensor, seeds: Sequence[int] | None = None
-) -> None:
-    """Write pictures, their labels and their seeds, atomically.
+def encode_npz(images: Tensor, labels: Tensor, seeds: Sequence[int] | None = None) -> bytes:
+    """The bytes of an ``npz``.
 
     Args:
-        path: the file to write.
         images: uint8 ``(N, 1 or 3, H, W)``, on the CPU.
         labels: int64 ``(N,)``.
         seeds: one per picture, if known.
-
-    Raises:
-        OSError: if the file cannot be written; it is then unchanged.
     """
     grey = images.shape[1] == 1
     arrays = {
@@ -57,31 +49,36 @@ def save_npz(
         arrays["seeds"] = np.array(seeds, dtype=np.int64)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_npz(
+    path: Path, images: Tensor, labels: Tensor, seeds: Sequence[int] | None = None
+) -> None:
+    """Write pictures, their labels and their seeds, atomically; see ``encode_npz``.
+
+    Raises:
+        OSError: if the file cannot be written; it is then unchanged.
+    """
+    write_atomically(path, encode_npz(images, labels, seeds))
 
 
 def load_npz(path: Path) -> PictureArrays:
     """Read pictures and their labels.
 
     Raises:
-        DiffcliError: if the file is missing or damaged, or its arrays are not as above.
+        UsageError: if there is no such file.
+        DiffcliError: if the file is damaged, or its arrays are not as above.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             images, labels = _read_array(archive, "images"), _read_array(archive, "labels")
             seeds = _read_array(archive, "seeds") if "seeds.npy" in archive.namelist() else None
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no npz {path}", "samples") from error
     except OSError as error:
         raise DiffcliError(f"cannot read {path}: {error.strerror or error}", "samples") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        MemoryError,
-        NotImplementedError,  # an unknown compression
-        RuntimeError,  # encrypted
-        ValueError,
-    ) as error:
+    except Exception as error:  # compressions have errors of their own, a false header has others
         raise _unusable(path, str(error)) from error
     shape = images.shape
     if images.dtype != "uint8" or not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)):

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,8 @@ from diffcli.core.unet import ConditionalUNet
 from diffcli.errors import UsageError
 from diffcli.files.documents import decode
 from diffcli.files.header import MODEL, read_metadata, unusable
-from diffcli.files.weights import load_weights, save_weights
+from diffcli.files.weights import encode_weights, load_weights
+from diffcli.files.writing import write_atomically
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class ModelDescription:
                 f"for {self.architecture.num_classes} classes"
             )
         self.sampling.check_timesteps(self.schedule.num_timesteps)
+
+    @property
+    def dataset_name(self) -> str:
+        """What it is trained on, without the folders that lead there: they are private.
+
+        The paths of all systems count, on whichever it was trained.
+        """
+        name = PureWindowsPath(self.dataset).name
+        return name if name.strip(".") else "pictures"
 
     @property
     def is_distilled(self) -> bool:
@@ -98,13 +108,18 @@ class ModelDescription:
         return self._denoiser(network).eval()
 
 
+def encode_model(description: ModelDescription, weights: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a checkpoint."""
+    return encode_weights(asdict(description), weights)
+
+
 def save_model(path: Path, description: ModelDescription, weights: Mapping[str, Tensor]) -> None:
     """Write the network's weights and their description, atomically.
 
     Raises:
         OSError: if the file cannot be written; it is then unchanged.
     """
-    save_weights(path, asdict(description), weights)
+    write_atomically(path, encode_model(description, weights))
 
 
 def read_description(path: Path) -> ModelDescription:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.documents import parse_document
 
 DOCUMENT_KEY = "diffcli"
@@ -54,6 +54,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON document in a picture.
 
     Raises:
+        UsageError: if there is no such file.
         DiffcliError: if the file is no picture, or has none.
     """
     try:
@@ -61,6 +62,8 @@ def read_document(path: Path) -> dict[str, Any]:
             text = _text(picture)
     except UnidentifiedImageError as error:
         raise _not_ours(path, "it is no PNG, GIF or WebP") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no picture {path}", "picture") from error
     except OSError as error:
         raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
     except MemoryError:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.documents import parse_document
+from diffcli.files.naming import is_unicode
 
 METADATA_KEY = "diffcli"
 FORMAT_VERSION = 1
@@ -48,9 +49,13 @@ def open_weights(path: Path, kind: FileKind, framework: str = "numpy") -> Iterat
         framework: of the tensors, ``numpy`` or ``pt``.
 
     Raises:
+        UsageError: if the path is not valid Unicode.
         DiffcliError: if it is missing, truncated, or no safetensors file; from the block, too,
             if the library refuses what is read there.
     """
+    # The library opens no other, and the name of a model is written into other files.
+    if not is_unicode(str(path)):
+        raise UsageError(f"the path {path} is not valid Unicode; rename it", kind.argument)
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -95,7 +100,7 @@ def _release(document: dict[str, Any]) -> str:
     """The release that wrote a document of a later format, as far as it says so."""
     training = document.get("training")
     release = training.get("diffcli") if isinstance(training, dict) else None
-    if isinstance(release, str) and re.fullmatch(r"\d[\w.+-]{0,30}", release):
+    if isinstance(release, str) and re.fullmatch(r"[0-9][\w.+-]{0,30}", release):
         return f"diffcli {release} or a newer one"
     return "a newer diffcli"
 

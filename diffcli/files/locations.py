@@ -23,10 +23,23 @@ def shipped_file(name: str) -> Path:
     return Path(__file__).parents[2] / "models" / name
 
 
-def is_shipped(path: Path) -> bool:
-    """Whether a file that exists is a model of the package, by whatever path or link."""
-    shipped = [shipped_file(f"{name}.safetensors") for name in SHIPPED_MODELS]
-    return any(file.exists() and file.samefile(path) for file in shipped)
+def shipped_name(path: Path) -> str | None:
+    """The name of a model of the package, by whatever path or link; None for another one.
+
+    Args:
+        path: that exists.
+    """
+    for name in SHIPPED_MODELS:
+        file = shipped_file(f"{name}.safetensors")
+        if file.exists() and file.samefile(path):
+            return name
+    return None
+
+
+def title_of(path: Path) -> str:
+    """What a model or pictures are called: by the package, by a run, or by the file itself."""
+    run = path.resolve().parent.name if path.name == MODEL_FILE else None
+    return shipped_name(path) or run or path.name
 
 
 def find_model(wanted: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""File names: free ones, patterns, and names made of class names.
+"""File names: patterns, and names made of class names.
 
 This module does not import torch.
 """
@@ -6,14 +6,15 @@ This module does not import torch.
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path
 
 from diffcli.errors import UsageError
 
 _PATTERN_FIELDS = ("label", "seed", "index")
 _LONGEST_NAME = 60
 # Devices of Windows, whatever follows after a dot.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_DEVICE = re.compile(
+    r"(con|conin\$|conout\$|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
+)
 
 
 def is_unicode(text: str) -> bool:
@@ -24,21 +25,12 @@ def is_unicode(text: str) -> bool:
     return re.search(r"[\ud800-\udfff]", text) is None
 
 
-def is_device(name: str) -> bool:
-    """Whether a file of that name would be a device on Windows."""
-    return _RESERVED.fullmatch(name) is not None
+def is_kept_by_windows(name: str) -> bool:
+    """Whether a file gets that name on Windows, too.
 
-
-def unused_path(path: Path) -> Path:
-    """``path`` if it is free, else the first free one of ``name-1``, ``name-2``, ...
-
-    An empty folder counts as free.
+    There, some names are those of devices, and dots and spaces at the end are dropped.
     """
-    candidate, number = path, 0
-    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
-        number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
+    return not _DEVICE.fullmatch(name) and not name.endswith((".", " "))
 
 
 def pattern_fields(pattern: str) -> set[str]:
@@ -86,7 +78,7 @@ def file_names(class_names: Sequence[str]) -> list[str]:
 
 def _file_name(class_name: str) -> str:
     name = re.sub(r"[^\w\-+ .]", "_", class_name)[:_LONGEST_NAME].strip(" .") or "_"
-    return f"_{name}" if is_device(name) else name
+    return name if is_kept_by_windows(name) else f"_{name}"
 
 
 def class_numbers(class_names: Sequence[str]) -> dict[str, int]:

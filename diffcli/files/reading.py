@@ -6,7 +6,7 @@ from typing import cast
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 
 READABLE = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
 """Named, so that no decoder of a rare format ever sees a file."""
@@ -28,8 +28,9 @@ def open_picture(path: Path) -> Image.Image:
         A picture of mode ``L`` if it is stored in shades of grey, else ``RGB``.
 
     Raises:
-        DiffcliError: if there is no such file, or no picture in it that can be decoded; or if it
-            has more pixels than Pillow warns of.
+        UsageError: if there is no such file.
+        DiffcliError: if there is no picture in it that can be decoded, or it has more pixels than
+            Pillow warns of.
         MemoryError: if there is not enough memory.
     """
     try:
@@ -46,6 +47,8 @@ def open_picture(path: Path) -> Image.Image:
         raise _unusable(
             path, f"it has over {(Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
         ) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no picture {path}; name another one") from error
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
     except MemoryError:

@@ -19,16 +19,21 @@ N = TypeVar("N", bound=nn.Module)
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
+def encode_weights(document: Mapping[str, Any], weights: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a file of tensors and a JSON object about them."""
+    content = {"format_version": FORMAT_VERSION, **document}
+    metadata = {METADATA_KEY: json.dumps(content, ensure_ascii=False, allow_nan=False)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return save(tensors, metadata)
+
+
 def save_weights(path: Path, document: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Write tensors and a JSON object about them, atomically.
 
     Raises:
         OSError: if the file cannot be written; it is then unchanged.
     """
-    content = {"format_version": FORMAT_VERSION, **document}
-    metadata = {METADATA_KEY: json.dumps(content, ensure_ascii=False, allow_nan=False)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, save(tensors, metadata))
+    write_atomically(path, encode_weights(document, weights))
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor], kind: FileKind) -> dict[str, Tensor]:

@@ -1,10 +1,12 @@
 """Writing files so that neither a reader nor a crash meets half of one."""
 
 import contextlib
+import itertools
 import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 16}.tmp"
@@ -25,35 +27,88 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     Args:
         path: the file.
         content: all of its bytes.
-        durable: whether to wait until the bytes are on the disk, so that they survive a power
-            cut.  For thousands of small files this takes longer than all the rest.
+        durable: whether to wait until the system has passed the bytes on to the disk.  For
+            thousands of small files this takes longer than all the rest.
 
     Raises:
         OSError: if the folder is missing, read-only or full; ``path`` is then unchanged.
     """
     target = Path(os.path.realpath(path))
-    # Short, so that a name of the greatest length allowed can be written too.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with _named(path), _written(target.parent, content, durable) as temporary:
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        _replace(temporary, target)
+
+
+def write_new(path: Path, content: bytes, durable: bool = True) -> Path:
+    """Write a file as a whole under a name that is free, whoever else writes there, too.
+
+    Args:
+        path: the file; if it exists, the first free one of ``name-1``, ``name-2``, ...
+        content: all of its bytes.
+        durable: see ``write_atomically``.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        OSError: if the folder is missing, read-only or full.
+    """
+    with _named(path), _written(path.parent, content, durable) as temporary:
+        for number in itertools.count():
+            name = f"{path.stem}-{number}{path.suffix}" if number else path.name
+            if _claim(temporary, path.with_name(name)):
+                break
+    return path.with_name(name)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A block whose errors name a path, and not that of a temporary file."""
     try:
-        handle = os.open(temporary, flags, 0o666)
+        yield
     except OSError as error:
-        error.filename = os.fspath(path)
+        error.filename, error.filename2 = os.fspath(path), None
         raise
+
+
+@contextlib.contextmanager
+def _written(folder: Path, content: bytes, durable: bool) -> Iterator[Path]:
+    """A temporary file, which the block gives its name."""
+    # Short, so that a name of the greatest length allowed can be written too.
+    temporary = folder / f".{secrets.token_hex(8)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        _replace(temporary, target)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     if durable:
-        _sync_folder(target.parent)
+        _sync_folder(folder)
+
+
+def _claim(temporary: Path, target: Path) -> bool:
+    """Give a file a name that no other one has; whether that was so."""
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:  # exFAT and some network drives have no links
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        try:
+            _replace(temporary, target)
+        except BaseException:
+            target.unlink()
+            raise
+    return True
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -11,7 +11,6 @@ import json
 import re
 from dataclasses import asdict
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -29,12 +28,13 @@ _EXPORT = re.compile(r"^export (?=(async )?(class|const|function))", re.MULTILIN
 _WEB = files("diffcli.page") / "web"
 
 
-def build_page(description: ModelDescription, denoiser: Denoiser) -> bytes:
+def build_page(description: ModelDescription, denoiser: Denoiser, name: str | None = None) -> bytes:
     """The file, in UTF-8.
 
     Args:
         description: of the model.
         denoiser: the model.
+        name: of a shipped model, for the commands that the page shows.
 
     Raises:
         UsageError: if the file would have more than 25 MB.
@@ -49,9 +49,9 @@ def build_page(description: ModelDescription, denoiser: Denoiser) -> bytes:
         )
     rounded = {name: _rounded(tensor) for name, tensor in tensors.items()}
     weights = b"".join(numbers for numbers, _ in rounded.values())
-    # Without the folder that pictures were in, which is nobody's business.
-    dataset = Path(description.dataset).name
+    dataset = description.dataset_name
     model = {
+        "name": name,
         "architecture": asdict(description.architecture),
         "alphas_cumprod": denoiser.schedule.alphas_cumprod.tolist(),
         "schedule_name": description.schedule.name,

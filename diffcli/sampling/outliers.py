@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffcli.core.likelihood import misfit
+from diffcli.core.misfit import misfit
 from diffcli.data.images import to_model_range
 from diffcli.sampling.model import Model
 
@@ -21,6 +21,12 @@ def unusual(
 ) -> Tensor:
     """How unusual pictures are for a model, compared with some that it draws.
 
+    Its own drawings are judged under the label that they were drawn as.  To find their best labels
+    takes three times as long as all the rest, and longer with more classes: of 100 digits of the
+    shipped model one has another, and the shares of test digits change by 0.01 at most.  A model
+    that often draws something else than the label says finds pictures a little less unusual than
+    they are.
+
     Args:
         model: not a distilled one.
         pixels: uint8 ``(N, C, H, W)``.
@@ -28,10 +34,12 @@ def unusual(
         on_progress: called with the number of pictures done and of all.
 
     Returns:
-        The share of 100 pictures, drawn by the model of one label after another, that look more
-        like their labels, see ``misfit``; float64 ``(N,)``.
+        The share of 100 pictures, drawn by the model of its labels in turn, that look more like
+        their labels, see ``misfit``; float64 ``(N,)``.  Of over 100 labels, they are of some,
+        evenly spread over all.
     """
-    own = torch.arange(OWN_DRAWINGS) % len(model.class_names)
+    own, classes = torch.arange(OWN_DRAWINGS), len(model.class_names)
+    own = own % classes if classes <= OWN_DRAWINGS else own * classes // OWN_DRAWINGS
     settings = model.description.sampling
     if settings.steps > _MOST_STEPS:
         settings = model.settings(sampler="dpmpp-sde", steps=min(_MOST_STEPS, model.num_timesteps))

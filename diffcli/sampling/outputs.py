@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from diffcli.errors import DiffcliError
-from diffcli.files.arrays import save_npz
-from diffcli.files.naming import file_names, unused_path
+from diffcli.files.arrays import encode_npz
+from diffcli.files.naming import file_names
 from diffcli.files.pictures import encode_png, to_pillow
-from diffcli.files.writing import write_atomically
+from diffcli.files.writing import write_atomically, write_new
 from diffcli.sampling.provenance import Provenance
 from diffcli.sampling.request import SampleRequest
 
@@ -77,11 +77,15 @@ class PictureFiles(Output):
         label = "+".join(self._names[number] for number in self.request.labels_of(index))
         seed = self.request.one(index).seed
         wanted = Path(self._pattern.format(label=label, seed=seed, index=index))
-        path = wanted if self._force else unused_path(wanted)
-        self.renamed += path != wanted
-        path.parent.mkdir(parents=True, exist_ok=True)
         embedded = self._provenance.of_one(index).embedded() if self._provenance else None
-        write_atomically(path, encode_png(to_pillow(picture), embedded), durable=False)
+        content = encode_png(to_pillow(picture), embedded)
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        if self._force:
+            write_atomically(wanted, content, durable=False)
+            path = wanted
+        else:
+            path = write_new(wanted, content, durable=False)
+        self.renamed += path != wanted
         self._on_written(path)
 
 
@@ -113,14 +117,11 @@ class PictureArray(Output):
         """The pictures taken so far, uint8 ``(count, C, H, W)``."""
         return self._pixels[: self.count]
 
-    def save(self, path: Path) -> None:
-        """Write the pictures taken so far as an ``npz``, with their labels and seeds.
+    def encoded(self) -> bytes:
+        """The pictures taken so far as an ``npz``, with their labels and seeds.
 
         They must have one label each.
-
-        Raises:
-            OSError: if the file cannot be written.
         """
         labels = torch.tensor([self.request.labels_of(index)[0] for index in range(self.count)])
         seeds = range(self.request.seed, self.request.seed + self.count)
-        save_npz(path, self.pixels, labels, seeds)
+        return encode_npz(self.pixels, labels, seeds)

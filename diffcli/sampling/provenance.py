@@ -25,7 +25,10 @@ Layout = Literal["picture", "grid", "strip", "sheet", "animation"]
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The model that drew a picture: its file's name and SHA-256, and how it was trained."""
+    """The model that drew a picture: its file's name and SHA-256, and how it was trained.
+
+    The data set is a name; in pictures of 0.1.0, it may be a path.
+    """
 
     file: str
     sha256: str
@@ -39,7 +42,7 @@ class ModelIdentity:
         return cls(
             path.name,
             fingerprint(path),
-            description.dataset,
+            description.dataset_name,
             description.prediction_type,
             description.schedule,
         )

@@ -170,11 +170,9 @@ class RunFolder:
             UsageError: if another process has it.
             OSError: if it cannot be made.
         """
-        # One lock, by whatever path the run is known.
-        place = self.path.resolve()
+        place, file = self.path.resolve(), self._lock_file
         new_parent = not place.parent.exists()
         place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.with_name(f".{place.name}.lock")
         lock = FileLock(file, timeout=0)
         try:
             lock.acquire()
@@ -194,6 +192,23 @@ class RunFolder:
             if new_parent:
                 with suppress(OSError):  # it is not empty
                     place.parent.rmdir()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process, possibly this one, has it locked."""
+        if not self._lock_file.exists():
+            return False
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    @property
+    def _lock_file(self) -> Path:
+        """One, by whatever path the run is known."""
+        place = self.path.resolve()
+        return place.with_name(f".{place.name}.lock")
 
     def save_config(self, config: RunConfig) -> None:
         """Write the configuration."""

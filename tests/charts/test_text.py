@@ -12,7 +12,6 @@ from diffcli.charts.text import (
     line,
     line_height,
     paragraph,
-    printable,
     rotated,
     width_of,
 )
@@ -54,10 +53,10 @@ def test_the_rest_of_a_long_name_is_not_measured(
     assert sum(measured) < 2000
 
 
-@given(st.text())
-def test_text_is_one_line_without_control_characters(text: str) -> None:
-    assert len(printable(text)) == len(text)
-    assert printable(text).isprintable()
+def test_control_characters_are_shown_as_in_messages() -> None:
+    raw, shown = "a\n\x1b\u202eb", r"a\n\x1b\u202eb"
+    assert width_of(raw) == width_of(shown)
+    assert line(raw).tobytes() == line(shown).tobytes()
 
 
 @pytest.mark.parametrize("symbol", "αᾱβεσπλ√·…−→±²äЖ")

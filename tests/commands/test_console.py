@@ -5,7 +5,12 @@ import sys
 
 import pytest
 
-from diffcli.commands.console import typed
+from diffcli.commands.console import say, typed
+
+
+def test_messages_are_lines_that_no_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    say("model: a\x1b[2J\nb\u202e.safetensors ü 三")
+    assert capsys.readouterr().err == "model: a\\x1b[2J\\nb\\u202e.safetensors ü 三\n"
 
 
 @pytest.mark.process

@@ -169,6 +169,39 @@ def test_figures_are_printed_before_the_report_is_drawn(
     assert json.loads(result.out)["runs"] if as_json else "Precision" in result.out
 
 
+def test_names_of_classes_are_printed_as_texts(
+    diffcli: Command, data: LabelledImages, samples: Path, tmp_path: Path
+) -> None:
+    names = ("\u202e", "[red]", ":cat:")
+    folder = write_folder(tmp_path / "data", replace(data, class_names=names))
+    # Folders are read in the order of their names.
+    judged = ("evaluate", "--samples", samples, "--data", folder)
+    found = figures(result := diffcli(*judged, "--json"))
+    assert result.out.isascii()
+    (run,) = found["runs"]
+    shares = {
+        name.replace("\u202e", r"\u202e"): s for name, s in run["agreement_per_class"].items()
+    }
+    assert list(shares) == [":cat:", "[red]", r"\u202e"]
+    listed = "  ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    assert f"Recognised, by label: {listed}\n" in diffcli(*judged).out
+
+
+def test_a_file_that_is_written_while_the_report_is_drawn_stays(
+    diffcli: Command, folder: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report.png"
+
+    def draw(*_: object) -> Image.Image:
+        report.write_bytes(b"theirs")
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr("diffcli.figures.report.draw_report", draw)
+    result = diffcli("evaluate", "--samples", samples, "--data", folder, "-o", report)
+    assert result.err.endswith(f"report: {tmp_path / 'report-1.png'}\n")
+    assert report.read_bytes() == b"theirs"
+
+
 def test_copies_of_training_images_are_warned_of(
     diffcli: Command, folder: Path, samples: Path, tmp_path: Path
 ) -> None:
@@ -178,6 +211,7 @@ def test_copies_of_training_images_are_warned_of(
     warned = diffcli(*judged, tmp_path / "copies.npz")
     assert warned.code == 0
     assert "warning: about 100% of the pictures are closer to a training image" in warned.err
+    assert "; compare them with the nearest images (--output)\n" in warned.err
     quiet = diffcli(*judged, tmp_path / "copies.npz", "--quiet")
     assert (quiet.out, quiet.err) == (warned.out, "")
     assert "warning" not in diffcli(*judged, samples).err
@@ -301,13 +335,15 @@ def test_errors_are_one_line_and_come_before_the_training_of_a_network(
     save_npz(few, pictures.images[:8], pictures.labels[:8])
     save_npz(odd, pictures.images, pictures.labels + 1)
     judged = ("evaluate", "--data", folder, "--samples")
-    assert diffcli(*judged, few).is_one_line_error(1, "8 samples are too few")
+    assert diffcli(*judged, few).is_one_line_error(1, "8 samples are too few", "--samples")
     assert diffcli(*judged, odd).is_one_line_error(1, "labels from 1 to 3")
-    assert diffcli(*judged, tmp_path / "none.npz").is_one_line_error(1, "none.npz")
+    assert diffcli(*judged, tmp_path / "none.npz").is_one_line_error(2, "none.npz", "--samples")
     assert diffcli("evaluate", "--samples", samples).is_one_line_error(
         1, "the samples are 8x8 grey, and the data set's images are 28x28 grey", "--data"
     )
-    assert diffcli("evaluate", "--model", model, "--n", 7).is_one_line_error(1, "7 samples")
+    assert diffcli("evaluate", "--model", model, "--n", 7).is_one_line_error(
+        1, "7 samples", "draw more with --num"
+    )
     assert diffcli("evaluate", "--model", model, "--data", "mnist").is_one_line_error(
         2, "the model has the classes"
     )

@@ -82,6 +82,23 @@ def test_every_option_is_explained(diffcli: Command, command: str) -> None:
     assert [name for name in options if name not in shown] == []
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_kinds_of_values_and_the_usual_model_are_called_alike(
+    diffcli: Command, command: str
+) -> None:
+    shown = " ".join(diffcli(command, "--help").out.replace("│", " ").split())
+    assert "range>" not in shown
+    assert "digits" not in shown
+    names_a_model = re.search(r"--model|Model to (tune|distill)", shown)
+    needs_none = command in ("inspect-embedding", "train", "info")  # none, or not by default
+    assert ("newest run, else mnist" in shown) == (bool(names_a_model) and not needs_none)
+
+
+def test_the_seed_of_evaluate_also_chooses_real_images(diffcli: Command) -> None:
+    shown = " ".join(diffcli("evaluate", "--help").out.replace("│", " ").split())
+    assert "Seed of the first picture, and of the choice of real ones." in shown
+
+
 def test_the_help_of_the_whole_lists_all_commands(diffcli: Command) -> None:
     shown = diffcli("--help").out
     assert all(f" {command} " in shown for command in COMMANDS)

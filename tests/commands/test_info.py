@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.files.checkpoint import save_model
+from diffcli.files.locations import shipped_file
 from tests import tiny
 from tests.conftest import Command
 
@@ -81,6 +82,42 @@ def test_control_characters_do_not_reach_the_terminal(diffcli: Command, tmp_path
     assert "\x07" not in shown
     assert "[red]x" in shown
     assert "[bold]" in shown
+
+
+@pytest.mark.parametrize("name", ["A.SAFETENSORS", "without-suffix"])
+def test_a_model_may_have_any_name(
+    diffcli: Command, model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(model.read_bytes())
+    found = json.loads(diffcli("info", tmp_path / name, "--json").out)
+    expected = json.loads(diffcli("info", model, "--json").out)
+    assert found == expected | {"file": str(tmp_path / name)}
+
+
+def test_the_name_of_a_shipped_model_is_that_model(
+    diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").write_bytes(model.read_bytes())
+    found = json.loads(diffcli("info", "mnist", "--json").out)
+    assert found["file"] == str(shipped_file("mnist.safetensors"))
+    found = json.loads(diffcli("info", tmp_path / "mnist", "--json").out)
+    assert found["file"] == str(tmp_path / "mnist")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_a_device_is_not_read(diffcli: Command) -> None:
+    result = diffcli("info", "/dev/zero")
+    assert result.is_one_line_error(2, "/dev/zero is not a regular file; name a picture or a model")
+
+
+def test_what_is_no_model_and_no_picture_is_not_read_to_its_end(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(hashlib, "file_digest")
+    for name in ("a.iso", "a.safetensors"):
+        (tmp_path / name).write_bytes(bytes(100))
+        assert diffcli("info", tmp_path / name).is_one_line_error(1, name)
 
 
 def test_other_files_are_one_line(diffcli: Command, tmp_path: Path) -> None:

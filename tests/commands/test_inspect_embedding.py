@@ -4,6 +4,8 @@ import json
 import math
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 
 from diffcli.charts.colours import DIVERGING, MARK
 from diffcli.core.embedding import SinusoidalPositionEmbedding
-from diffcli.figures.embedding_data import Embedding, LearnedEmbedding
+from diffcli.figures.embedding_data import Embedding, LearnedEmbedding, distances
 from diffcli.files.checkpoint import load_model, save_model
 from tests import tiny
 from tests.conftest import Command
@@ -161,6 +163,10 @@ def test_any_number_of_timesteps(diffcli: Command, count: int, timesteps: int) -
     assert result.code == 0
 
 
+def test_the_longest_period(diffcli: Command) -> None:
+    assert diffcli("inspect-embedding", "--max-period", "1e12").code == 0
+
+
 @pytest.mark.parametrize("timesteps", [1, 100_000])
 @pytest.mark.parametrize("dim", [2, 8192])
 def test_the_smallest_and_the_largest(diffcli: Command, dim: int, timesteps: int) -> None:
@@ -200,6 +206,46 @@ def test_the_mean_effect_of_all_labels_is_subtracted(diffcli: Command, model: Pa
     assert float(cosines[1:, 1:].det()) > 1e-3
 
 
+@pytest.mark.parametrize("form", [["--json"], ["--csv"], ["-o", "a.png"]])
+@pytest.mark.parametrize("layer", ["time_embedding.3.weight", "label_embedding.weight"])
+def test_huge_weights_are_one_line(
+    diffcli: Command, form: list[str], layer: str, tmp_path: Path
+) -> None:
+    weights = tiny.network().state_dict()
+    weights[layer].fill_(3e38)
+    save_model(tmp_path / "huge.safetensors", tiny.description(), weights)
+    result = diffcli("inspect-embedding", "-m", "huge.safetensors", "--quiet", *form)
+    assert result.is_one_line_error(1, "the network's output is not finite", "--model")
+    assert not Path("a.png").exists()
+
+
+def test_huge_rows_are_compared_in_double_precision() -> None:
+    rows = np.array([[3e38, 0], [3e38, 3e38]], dtype=np.float32)
+    learned = LearnedEmbedding(rows, ("a", "no label"), np.eye(2), np.eye(2))
+    np.testing.assert_allclose(learned.changes, [[0, -1.5e38], [0, 1.5e38]], rtol=1e-6)
+    np.testing.assert_allclose(learned.similarity, [[1, -1], [-1, 1]])
+
+
+def test_names_of_labels_are_printed_as_texts(diffcli: Command, tmp_path: Path) -> None:
+    weights = tiny.network().state_dict()
+    weights["label_embedding.weight"][2] = weights["label_embedding.weight"][0]
+    odd = replace(tiny.description(), class_names=(":cat:", "b", "a\x1b[2J"))
+    save_model(tmp_path / "odd.safetensors", odd, weights)
+    result = diffcli("inspect-embedding", "--model", "odd.safetensors")
+    said = " ".join(result.err.split())
+    assert r"The most similar labels are :cat: and a\x1b[2J: the cosine" in said
+
+
+def test_distances_of_all_timesteps_take_no_time() -> None:
+    rows = Embedding(128, 600, 10_000.0).rows(range(600))
+    start = time.process_time()
+    found = distances(rows)
+    assert time.process_time() - start < 2
+    for a, b in ((0, 0), (0, 599), (17, 300), (300, 17)):
+        assert found[a, b] == pytest.approx(math.dist(rows[a], rows[b]), abs=1e-12)
+    assert found.shape == (600, 600)
+
+
 def test_labels_with_the_same_embedding_do_the_same(diffcli: Command, tmp_path: Path) -> None:
     weights = tiny.network().state_dict()
     weights["label_embedding.weight"][2] = weights["label_embedding.weight"][0]
@@ -218,6 +264,7 @@ def test_labels_with_the_same_embedding_do_the_same(diffcli: Command, tmp_path: 
         (["--dim", "0"], ["--dim"]),
         (["--max-period", "1"], ["max_period", "1"]),
         (["--max-period", "nan"], ["max_period"]),
+        (["--max-period", "1e308"], ["max_period must be above 1 and at most 1e+12", "1e+308"]),
         (["--t", "300"], ["0 .. 299"]),
         (["--json", "--csv"], ["--json", "--csv"]),
         (["--json", "-o", "a.png"], ["draw no figure", "--output"]),

@@ -72,7 +72,7 @@ def test_the_line_of_the_readme(diffcli: Command, photo: Path) -> None:
     result = diffcli("noise-demo", photo, "--t", "150")
     assert (result.code, result.out) == (0, "noise.png\n")
     assert Path("noise.png").read_bytes().startswith(b"\x89PNG")
-    schedule = NoiseSchedule.from_config()
+    schedule = NoiseSchedule.from_config(ScheduleConfig())
     signal, noise = schedule.alpha_sigma(150)
     for number in (f"{signal**2:.4g}", f"{signal:.4f}", f"{noise:.4f}"):
         assert number in result.err
@@ -101,7 +101,7 @@ def test_mean_and_variance_of_the_noisy_panel(diffcli: Command, tmp_path: Path) 
     place = place_of(noised(tmp_path / "flat.png", 10, 0), opened("noise.png"))
     box = (*place, place[0] + 200, place[1] + 200)
     values = to_model_range(from_pillow(opened("noise.png").crop(box).convert("L")))
-    signal, noise = NoiseSchedule.from_config().alpha_sigma(10)
+    signal, noise = NoiseSchedule.from_config(ScheduleConfig()).alpha_sigma(10)
     # Four standard errors, of 40,000 values.
     assert float(values.mean()) == pytest.approx(signal * (160 / 127.5 - 1), abs=4 * noise / 200)
     assert float(values.var()) == pytest.approx(noise**2, rel=4 * math.sqrt(2) / 200)
@@ -170,7 +170,7 @@ def test_any_number_of_timesteps(diffcli: Command, photo: Path, count: int) -> N
 def test_the_rest_of_the_picture_at_the_last_timestep(diffcli: Command, photo: Path) -> None:
     result = diffcli("noise-demo", photo)
     values = to_model_range(from_pillow(opened(photo)))
-    alpha_bar = float(NoiseSchedule.from_config().alphas_cumprod[-1])
+    alpha_bar = float(NoiseSchedule.from_config(ScheduleConfig()).alphas_cumprod[-1])
     mean, variance = math.sqrt(alpha_bar) * values, 1 - alpha_bar
     nats = float((mean.square() + variance - 1 - math.log(variance)).sum() / 2)
     said = " ".join(result.err.split())
@@ -180,7 +180,7 @@ def test_the_rest_of_the_picture_at_the_last_timestep(diffcli: Command, photo: P
 
 def test_the_histogram_has_area_one() -> None:
     noising = Noising(Image.radial_gradient("L"), seed=1)
-    shown = noising.at(NoiseSchedule.from_config(), 200).values
+    shown = noising.at(NoiseSchedule.from_config(ScheduleConfig()), 200).values
     assert sum(shown.density) * 8 / len(shown.density) == pytest.approx(1, abs=2e-3)
 
 
@@ -329,7 +329,8 @@ def test_wrong_usage(diffcli: Command, photo: Path, arguments: list[str], words:
 
 
 def test_no_picture(diffcli: Command, tmp_path: Path) -> None:
-    assert diffcli("noise-demo", "none.png").is_one_line_error(1, "none.png", "No such file")
+    missing = diffcli("noise-demo", "none.png")
+    assert missing.is_one_line_error(2, "there is no picture none.png; name another one")
     (tmp_path / "text.png").write_text("text")
     assert diffcli("noise-demo", "text.png").is_one_line_error(1, "text.png", "PNG")
 

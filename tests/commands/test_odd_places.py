@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from diffcli import __version__
 from diffcli.commands import app
 from diffcli.files.checkpoint import save_model
 from tests import tiny
@@ -91,6 +92,19 @@ def test_names_of_files(place: Path, name: str) -> None:
     assert (place / "again.png").read_bytes() == (place / name).read_bytes()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are Unicode")
+@pytest.mark.parametrize("command", ["train --from", "distill", "sample -m", "info"])
+def test_a_model_whose_name_is_no_unicode(place: Path, command: str) -> None:
+    (place / "m.safetensors").rename(place / "m\udcff.safetensors")
+    done = run(place, *command.split(), "m\udcff.safetensors")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        r"diffcli: the path m\udcff.safetensors is not valid Unicode; rename it"
+    )
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in place.iterdir()] == ["m\udcff.safetensors"]
+
+
 def test_names_of_folders_and_classes(place: Path) -> None:
     quoted, broken = ("'", "") if ON_WINDOWS else ("'\"", "\n")
     odd = place / f"od d{quoted}{broken}ü"
@@ -105,6 +119,23 @@ def test_names_of_folders_and_classes(place: Path) -> None:
     told = run(odd, "info", "r u'n")
     assert "\\n" in told.stdout or "one" in told.stdout
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.skipif(ON_WINDOWS, reason="a shell of POSIX")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_a_shell_has_closed(place: Path, closed: str) -> None:
+    def shell(line: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["/bin/sh", "-c", f'"$0" -m diffcli {line} {closed}', sys.executable],
+            cwd=place, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    told = shell("--version")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == ("" if closed.startswith(">") else f"diffcli {__version__}\n")
+    wrong = shell("sample --nonsense")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "Traceback" not in wrong.stderr
 
 
 class _Closed(io.StringIO):

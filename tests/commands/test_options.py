@@ -1,6 +1,7 @@
 """The parsers of options."""
 
 import math
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,7 +14,9 @@ from diffcli.commands.options import (
     chosen_timesteps,
     parse_duration,
     parse_interval,
+    parse_sheet,
     parse_size,
+    parse_target,
     parse_timesteps,
 )
 from diffcli.errors import UsageError
@@ -28,7 +31,8 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "0.0h", "-5", "5d", "m", "1h30m", "1e3", "nan", "inf", "five", "1 h"]
+    "text",
+    ["", "0", "0s", "0.0h", "-5", "5d", "m", "1h30m", "1e3", "nan", "inf", "five", "1 h", "٣m"],
 )
 def test_no_durations(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"write it like 90s, 10m or 1\.5h"):
@@ -51,7 +55,9 @@ def test_sizes(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "32x", "x32", "032", "3.5", "-32", "10000", "32*32"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "32x", "x32", "032", "3.5", "-32", "10000", "32*32", "1٣"]
+)
 def test_no_sizes(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="write it like 32 or 48x32"):
         parse_size(text)
@@ -63,10 +69,24 @@ def test_intervals(text: str) -> None:
     assert f"{first}-{last}" == text.strip()
 
 
-@pytest.mark.parametrize("text", ["9", "9-3", "-1-3", "1-", "a-b", "1.5-3", ""])
+@pytest.mark.parametrize("text", ["9", "9-3", "-1-3", "1-", "a-b", "1.5-3", "", "٣-٩"])
 def test_no_intervals(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="write it like 50-250"):
         parse_interval(text)
+
+
+@pytest.mark.parametrize("text", ["", "steps=", "steps=٣", "steps=1,", "size=3", "steps=1.5"])
+def test_no_sheets(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"must be like guidance|whole numbers"):
+        parse_sheet(text)
+
+
+def test_a_place_on_a_drive_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``Z:`` on Windows: not even the last parent exists."""
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    for output, folder in (("a.png", None), (None, Path("a"))):
+        with pytest.raises(UsageError, match=r"there is no .*, and so no a.*; name another place"):
+            parse_target(output, folder)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +109,8 @@ def test_timesteps_beyond_the_last_one() -> None:
 
 
 def test_copies_are_a_warning_if_they_are_no_chance(capsys: pytest.CaptureFixture[str]) -> None:
-    warn_of_copies(0.12, 500)
-    warn_of_copies(0.5, 5)
+    warn_of_copies(0.1, 500)
+    warn_of_copies(0.29, 5)
     assert capsys.readouterr().err == ""
     warn_of_copies(0.31, 500)
     warning = capsys.readouterr().err

@@ -36,6 +36,27 @@ def test_existing_files_are_kept(diffcli: Command, arguments: tuple[str, ...], n
     assert Path(name).read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    ("command", "drawer"),
+    [
+        ("inspect-embedding -o a.png", "embedding_figure.embedding_figure"),
+        ("noise-demo grey.png -o a.png", "noise_figure.noise_figure"),
+    ],
+)
+def test_a_file_that_is_written_while_a_figure_is_drawn_stays(
+    diffcli: Command, command: str, drawer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object) -> Image.Image:
+        Path("a.png").write_bytes(b"theirs")
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr(f"diffcli.figures.{drawer}", draw)
+    result = diffcli(*command.split())
+    assert (result.code, result.out) == (0, "a-1.png\n")
+    assert "a.png exists; writing a-1.png instead (--force overwrites)\n" in result.err
+    assert Path("a.png").read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize(("arguments", "name"), FIGURES)
 def test_force_overwrites(diffcli: Command, arguments: tuple[str, ...], name: str) -> None:
     Path(name).write_bytes(b"mine")
@@ -82,7 +103,7 @@ def test_folders_of_outputs_are_made(diffcli: Command, command: str) -> None:
 @pytest.mark.skipif(
     not hasattr(os, "seteuid"), reason="Windows folders do not have the rights of chmod"
 )
-@pytest.mark.parametrize("command", ["score grey.png", "evaluate", "page", "sample"])
+@pytest.mark.parametrize("command", ["score grey.png", "evaluate", "page", "sample", "out-dir"])
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(
     diffcli: Command, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,10 +112,19 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(
         Path(place).chmod(0o555)
         context.chdir(place)
         name = Path("new") / ("x.html" if command == "page" else "x.png")
+        line = [*command.split(), "-m", "mnist", "-o", name]
+        if command == "out-dir":
+            line = ["sample", "-m", "mnist", "--out-dir", "new"]
         with unprivileged():
-            result = diffcli(*command.split(), "-m", "mnist", "-o", name)
+            result = diffcli(*line)
         Path(place).chmod(0o755)
     assert result.is_one_line_error(2, f"the folder {place} cannot be written")
+
+
+def test_a_folder_in_a_file_is_found_before_the_work(diffcli: Command) -> None:
+    for folder in ("grey.png/sub", "grey.png/sub/more"):
+        result = diffcli("sample", "-m", "mnist", "--out-dir", folder)
+        assert result.is_one_line_error(2, f"grey.png is a file; the output {folder} cannot be in")
 
 
 @pytest.mark.parametrize(

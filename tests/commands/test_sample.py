@@ -236,9 +236,27 @@ class TestErrors:
     def test_pictures_that_cannot_be_read(self, draw: Draw, diffcli: Command, model: Path) -> None:
         Path("text.png").write_text("hello")
         for option in ("--from", "--init"):
-            for name in ("text.png", "nowhere.png"):
+            for name, code in (("text.png", 1), ("nowhere.png", 2)):
                 result = diffcli("sample", "--model", model, option, name)
-                assert result.is_one_line_error(1, name)
+                assert result.is_one_line_error(code, name, "another")
+
+    def test_names_in_a_picture_do_not_reach_the_terminal(
+        self, draw: Draw, diffcli: Command, model: Path
+    ) -> None:
+        from PIL.PngImagePlugin import PngInfo
+
+        draw("-n", "1", "-o", "a.png")
+        with Image.open("a.png") as picture:
+            document = json.loads(picture.info["diffcli"])
+        document["model"].update(file="\x1b]0;x\x07", sha256="\x1b[2J")
+        info = PngInfo()
+        info.add_text("diffcli", json.dumps(document))
+        Image.new("L", (8, 8)).save("b.png", pnginfo=info)
+        result = diffcli("sample", "--model", model, "--from", "b.png", "-o", "c.png")
+        assert result.code == 0
+        warning = "was drawn with another model, \\x1b]0;x\\x07 (\\x1b[2J); this one is"
+        assert warning in result.err
+        assert "\x1b" not in result.err
 
     @pytest.mark.parametrize(
         ("change", "why"),

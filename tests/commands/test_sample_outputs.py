@@ -1,6 +1,7 @@
 """``diffcli sample``: every output form, and that other programs open it."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 from torchvision.datasets import ImageFolder
 
+from diffcli.commands.drawing import Drawing
+from diffcli.commands.options import Target
 from diffcli.core.parameters import SamplingSettings
 from diffcli.files.checkpoint import save_model
 from diffcli.sampling.provenance import read_provenance
@@ -41,6 +44,24 @@ class TestOutputs:
         found = ImageFolder("out")
         assert found.classes == ["o_ne", "zero", "zwei ü"]
         assert len(found) == 6
+
+    def test_the_paths_of_many_files_are_kept_for_json_alone(
+        self, draw: Draw, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept: list[list[Path]] = []
+        write = Drawing.write
+
+        def record(drawing: Drawing, target: Target, show: bool | None) -> list[Path]:
+            kept.append(write(drawing, target, show))
+            return kept[-1]
+
+        monkeypatch.setattr(Drawing, "write", record)
+        draw("-l", "0", "-n", "2", "--seed", "5", "--out-dir", "a")
+        draw("-l", "0", "-n", "2", "--seed", "5", "-o", "{seed}.png")
+        out, _ = draw("-l", "0", "-n", "2", "--seed", "5", "--out-dir", "b", "--json")
+        expected = [Path("b", "zero", "5.png"), Path("b", "zero", "6.png")]
+        assert kept == [[], [], expected]
+        assert json.loads(out)["files"] == [*map(str, expected)]
 
     def test_arrays(self, draw: Draw) -> None:
         draw("-l", "2,0", "-n", "2", "--seed", "5", "-o", "a.npz")

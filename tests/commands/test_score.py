@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 import diffcli as package
 from diffcli.charts.text import write
-from diffcli.core.likelihood import misfit
+from diffcli.core.misfit import misfit
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.images import LabelledImages, to_model_range
 from diffcli.errors import UsageError
@@ -198,10 +199,47 @@ def test_the_table_and_the_figure(
     assert result.err.endswith("figure: score.png\n")
 
 
+def test_names_do_not_reach_the_terminal(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("a\u202e", "b\u202e", "c\u202e")
+    odd = replace(tiny.description(), class_names=names)
+    save_model(Path("odd.safetensors"), odd, tiny.network().state_dict())
+    picture("x\u202e.png")
+    out = diffcli("score", "-m", "odd.safetensors", "x\u202e.png").out
+    assert "\u202e" not in out
+    assert r"x\u202e.png" in out
+    assert sum(rf"{name}\u202e" in out for name in "abc") == 2  # the best two labels
+    document = diffcli("score", "-m", "odd.safetensors", "x\u202e.png", "--json").out
+    assert document.isascii()
+    assert list(json.loads(document)["pictures"][0]["posterior"]) == list(names)
+
+
+def test_a_file_that_is_written_while_the_figure_is_drawn_stays(
+    diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture("a.png")
+
+    def draw(*_: object) -> Image.Image:
+        Path("score.png").write_bytes(b"theirs")
+        return Image.new("L", (8, 8))
+
+    monkeypatch.setattr("diffcli.figures.score_figure.score_figure", draw)
+    result = diffcli("score", "--model", model, "a.png", "-o", "score.png")
+    assert result.err.endswith(
+        "score.png exists; writing score-1.png instead (--force overwrites)\n"
+    )
+    assert result.out.endswith("score-1.png\n")
+    assert Path("score.png").read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nothing.png"], 1, ["nothing.png"]),
+        (["nothing.png"], 2, ["nothing.png", "name another one"]),
+        (["nothing.npz"], 2, ["there is no npz nothing.npz"]),
         (["text.png"], 1, ["text.png", "it is none of"]),
         (["empty"], 2, ["no pictures in empty"]),
         (["bad.npz"], 1, ["bad.npz", "no npz"]),

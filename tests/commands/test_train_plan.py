@@ -65,8 +65,9 @@ def test_a_run_in_training_is_refused_before_anything_is_read_or_measured(
     assert done.code == 0, done.err
     assert f"diffcli tune {typed(Path('runs', 'a run'))}" in done.err
     with RunFolder(Path("runs", "a run")).locked():
-        for again in (("--resume", "a run", "--max-steps", "3"), (*options, "--force")):
+        for again in (("--resume", "a run", "--max-steps", "3"), options, (*options, "--force")):
             assert diffcli("train", *again).is_one_line_error(2, "another process is using")
+    assert diffcli("train", *options).is_one_line_error(2, "exists; replace it")
 
 
 def test_a_limit_that_a_stopped_run_has_passed_is_refused(
@@ -95,11 +96,11 @@ def test_paths_are_printed_as_they_are(
     diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = Path("sets", "[new]", "a [/b] :smile:")
+    folder = Path("sets", "[new]", "a [/b] :smile: \u202e")
     write_folder(folder, tiny_digits(20))
     done = diffcli("train", "--dry-run", "--data", folder, "--batch-size", "4", "--max-steps", "1")
     assert done.code == 0, done.err
-    assert rows(done.err)["data"] == [str(folder), "flag"]
+    assert rows(done.err)["data"] == [str(folder).replace("\u202e", r"\u202e"), "flag"]
 
 
 def test_sources_are_those_of_the_settings(

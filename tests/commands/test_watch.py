@@ -104,6 +104,14 @@ def test_the_seed_picks_a_class(diffcli: Command, runs: Path) -> None:
     assert "class: zwei ü" in diffcli("watch", "--seed", "5", "--steps", "1").err
 
 
+def test_the_name_of_a_class_does_not_reach_the_terminal(diffcli: Command, runs: Path) -> None:
+    path = runs / "odd.safetensors"
+    made = replace(tiny.description(), class_names=("a\x1b[2J", "b", "c"))
+    save_model(path, made, tiny.network().state_dict())
+    result = diffcli("watch", "--model", path, "--seed", "0", "--steps", "1")
+    assert result.err == f"model: {path}  class: a\\x1b[2J  seed: 0\n"
+
+
 def test_the_seed_picks_a_class_by_its_number_whatever_it_is_called(
     diffcli: Command, runs: Path
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 import torch
@@ -35,6 +35,22 @@ def test_a_folder_holds_what_was_written(tmp_path: Path) -> None:
     order = digits.labels.argsort(stable=True)
     assert torch.equal(read.labels, digits.labels[order])
     assert torch.equal(read.images, digits.images[order])
+
+
+def test_the_order_is_that_of_names_on_all_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("B", "a", "a b", "a-b", "ä")
+    for name in names:
+        for file in ("B.png", "a.png", "a-1/c.png", "a/c.png", "D/c.png"):
+            solid(tmp_path / name / file, (4, 4), 10, "L")
+    # Paths of Windows are compared without case.
+    monkeypatch.setattr(PurePath, "__lt__", lambda a, b: str(a).lower() < str(b).lower())
+    found, files = list_pictures(tmp_path)
+    assert found == names
+    for label, name in enumerate(names):
+        own = [path.relative_to(tmp_path / name).as_posix() for path, of in files if of == label]
+        assert own == ["B.png", "D/c.png", "a/c.png", "a-1/c.png", "a.png"]
 
 
 def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:

@@ -44,8 +44,16 @@ def test_what_is_no_idx_file_is_refused(content: bytes) -> None:
 def test_no_images_are_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "some-images-idx3-ubyte").write_bytes(idx((0, 2, 3), b""))
     (tmp_path / "some-labels-idx1-ubyte").write_bytes(idx((0,), b""))
-    with pytest.raises(DiffcliError, match=r"\[0, 2, 3\] and \[0\]"):
+    with pytest.raises(DiffcliError, match=r"has no pixels: its shape is \[0, 2, 3\]"):
         load_idx_pair(tmp_path / "some-images-idx3-ubyte")
+
+
+@pytest.mark.parametrize("shape", [(5, 0, 28), (5, 28, 0)])
+def test_images_without_pixels_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    (tmp_path / "some-images-idx3-ubyte").write_bytes(idx(shape, b""))
+    (tmp_path / "some-labels-idx1-ubyte").write_bytes(idx((5,), bytes(5)))
+    with pytest.raises(DiffcliError, match=rf"has no pixels: its shape is \[5, {shape[1]}"):
+        load_data(str(tmp_path / "some-images-idx3-ubyte"))
 
 
 @given(st.binary(max_size=40))

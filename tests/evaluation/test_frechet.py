@@ -77,5 +77,5 @@ def test_features_in_double_precision_stay_as_they_are() -> None:
 
 def test_too_few_images_for_a_covariance_are_refused() -> None:
     fit_gaussian(torch.randn(9, 8))
-    with pytest.raises(DiffcliError, match="8 images are too few for 8 features; 9 are needed"):
+    with pytest.raises(DiffcliError, match=r"8 images are too few for 8 .* 9 are needed$"):
         fit_gaussian(torch.randn(8, 8))

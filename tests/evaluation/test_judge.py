@@ -35,7 +35,15 @@ def test_real_digits_are_at_the_floor(judge: Judge, test: LabelledImages) -> Non
     assert median["agreement"] is not None
     assert median["agreement"] > 0.99
     document = evaluation.document()
-    assert document["real"] == document["median"] == document["low"] == document["high"]
+    assert document["median"] == document["low"] == document["high"]
+    # Test images say nothing by how far they are from themselves.
+    itself = {
+        "frechet_test": None,
+        "frechet_test_over_noise": None,
+        "frechet_test_over_shift": None,
+        "copies": None,
+    }
+    assert document["real"] == document["median"] | itself
 
 
 def test_a_part_of_the_training_images_is_at_the_sampling_noise(
@@ -189,7 +197,7 @@ def test_the_share_of_copies(judge: Judge, test: LabelledImages, train: Labelled
     evaluation.add(PictureArrays(images, labels, None))
     document = evaluation.document()
     assert document["median"]["copies"] == pytest.approx(0.25, abs=0.03)
-    assert document["real"]["copies"] == pytest.approx(0, abs=0.003)
+    assert document["real"]["copies"] is None
 
 
 def test_planted_copies_are_found(
@@ -208,7 +216,7 @@ def test_the_same_samples_get_the_same_figures(judge: Judge, test: LabelledImage
 
 
 def test_what_cannot_be_judged_is_refused(judge: Judge, test: LabelledImages) -> None:
-    with pytest.raises(DiffcliError, match=r"64 samples are too few.* 65 are needed"):
+    with pytest.raises(DiffcliError, match=r"64 samples are too few.* 65 are needed$"):
         judge.judge(test.images[:64], test.labels[:64])
     with pytest.raises(DiffcliError, match="14x28 grey, and the data set's images are 28x28 grey"):
         judge.judge(test.images[..., :14], test.labels)
@@ -223,7 +231,7 @@ def test_what_cannot_be_judged_is_refused(judge: Judge, test: LabelledImages) ->
 def test_too_few_real_images_are_refused(
     network: FeatureNetwork, train: LabelledImages, test: LabelledImages
 ) -> None:
-    with pytest.raises(DiffcliError, match="30 test images are too few"):
+    with pytest.raises(DiffcliError, match=r"30 test images are too few.* about 1,300 pictures"):
         Judge(network, train, test.subset(torch.arange(30)), seed=0)
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,12 +158,54 @@ def test_the_share_of_copies_is_estimated(share: float, duplicates: float) -> No
     assert share_of_copies(found, usual) == pytest.approx(expected, abs=0.02)
 
 
-def test_chance_makes_no_copies() -> None:
-    alarms = dict.fromkeys((2, 5, 20, 500), 0)
-    for count in alarms:
-        for seed in range(200):
-            found = share_of_copies(distances(seed, 80), distances(1000 + seed, count))
-            alarms[count] += found > many_copies(count)
-    assert max(alarms.values()) <= 4
-    # All are copies.
-    assert share_of_copies(torch.zeros(80), distances(0, 5)) > many_copies(5)
+def test_the_share_of_copies_is_a_lower_bound_in_closed_form() -> None:
+    usual = torch.arange(1.0, 20)  # of 19, the k-th smallest is k
+    found = torch.full((100,), 100.0)
+    found[:40] = 0.5
+    # The first one has the least chance to be closer, 1 in 20.
+    chance = 1 / 20 + 2 * math.sqrt(1 / 20 * 19 / 20 * (1 / 21 + 1 / 100))
+    assert share_of_copies(found, usual) == pytest.approx((0.4 - chance) / (1 - chance))
+    found[:40] = 4.5  # closer than the fifth, and no other that is looked at
+    chance = 5 / 20 + 2 * math.sqrt(5 / 20 * 15 / 20 * (1 / 21 + 1 / 100))
+    assert share_of_copies(found, usual) == 0
+    found[:90] = 4.5
+    assert share_of_copies(found, usual) == pytest.approx((0.9 - chance) / (1 - chance))
+
+
+def test_of_one_held_out_image_no_share_of_copies_follows() -> None:
+    assert share_of_copies(torch.zeros(1000), torch.ones(1)) == 0
+    assert share_of_copies(torch.zeros(1000), torch.ones(2)) == 1
+
+
+SETS = 500
+
+
+def simulated(share: float, count: int) -> Tensor:
+    """The shares found in sets of 80 images, each compared with so many held-out ones."""
+    found, usual = distances(1, SETS * 80).view(SETS, 80), distances(2, SETS * count)
+    found[:, : round(share * 80)] = 0
+    pairs = zip(found, usual.view(SETS, count), strict=True)
+    return torch.tensor([share_of_copies(*pair) for pair in pairs])
+
+
+@pytest.mark.parametrize(
+    ("share", "means"),
+    [(0.0, (0.008, 0.004, 0.002)), (0.1, (0.03, 0.06, 0.08)), (0.3, (0.21, 0.27, 0.29))],
+)
+def test_few_held_out_images_make_no_copies(share: float, means: tuple[float, ...]) -> None:
+    for count, mean in zip((16, 50, 250), means, strict=True):
+        shares = simulated(share, count)
+        assert float(shares.mean()) == pytest.approx(mean, abs=0.01)
+        assert float((shares > share).double().mean()) < 0.2
+
+
+def test_chance_gives_no_alarm() -> None:
+    for count, most in ((2, 0.02), (5, 0.03), (16, 0.02), (50, 0.01), (500, 0.01)):
+        alarms = simulated(0.0, count) > many_copies(count)
+        assert float(alarms.double().mean()) <= most
+
+
+def test_copies_give_an_alarm() -> None:
+    for share, count, least in ((0.3, 16, 0.6), (0.3, 50, 1), (0.2, 250, 1), (1, 2, 1)):
+        alarms = simulated(share, count) > many_copies(count)
+        assert float(alarms.double().mean()) >= least

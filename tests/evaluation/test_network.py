@@ -1,17 +1,23 @@
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
 from diffcli.data.images import to_model_range
+from diffcli.data.sources import load_data
+from diffcli.errors import DiffcliError
 from diffcli.evaluation import network as module
 from diffcli.evaluation.network import (
     FeatureNetwork,
     FeatureNetworkConfig,
     bounded,
+    check_held_out,
     read_images,
 )
+from tests.evaluation.pictures import bars
 from tests.memory import LargestTensor
+from tests.training.pictures import write_folder
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -78,3 +84,13 @@ def test_digits_have_the_features_that_the_network_computes_of_them() -> None:
     found = read_images(network, images)
     assert torch.equal(found.features, network.features(to_model_range(images)))
     assert torch.equal(found.logits, network(to_model_range(images)))
+
+
+@pytest.mark.parametrize(("features", "pictures"), [(8, "45"), (15, "80"), (16, "340")])
+def test_it_is_said_how_many_pictures_would_do(
+    features: int, pictures: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DiffcliError, match=rf"too few for {features} .* about {pictures} pictures"):
+        check_held_out(features, features, "held-out images")
+    folder = write_folder(tmp_path / "enough", bars(int(pictures), seed=1))
+    check_held_out(len(load_data(str(folder)).held_out), features, "held-out images")

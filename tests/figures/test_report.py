@@ -1,9 +1,12 @@
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+from diffcli.charts.text import SMALL, elided
 from diffcli.data.images import LabelledImages
-from diffcli.evaluation.judge import Judge
+from diffcli.evaluation.judge import Evidence, Judge
+from diffcli.evaluation.neighbours import Nearest
 from diffcli.evaluation.network import FeatureNetwork, FeatureNetworkConfig
 from diffcli.evaluation.summary import Evaluation
 from diffcli.figures.report import draw_report
@@ -50,3 +53,55 @@ def test_large_pictures_are_reduced(size: tuple[int, int]) -> None:
     data = LabelledImages(images, torch.arange(40) % 2, ("a", "b"))
     network = FeatureNetwork(FeatureNetworkConfig("residual", 3, 2, (8, 8))).eval()
     report(Judge(network, data, data.subset(torch.arange(20)), 0), data, images, data.labels)
+
+
+def colour_of(label: int) -> Tensor:
+    """A colour that nothing else in the report has."""
+    return torch.tensor([20 * label, 255, 7], dtype=torch.uint8)
+
+
+def coloured(count: int, names: tuple[str, ...], size: int = 8) -> LabelledImages:
+    """Pictures that have the colour of their label all over."""
+    labels = torch.arange(count) % len(names)
+    images = torch.stack([colour_of(label) for label in labels.tolist()])[:, :, None, None]
+    return LabelledImages(images.expand(-1, -1, size, size).contiguous(), labels, names)
+
+
+def evaluated(recognised: Tensor, data: LabelledImages) -> Evaluation:
+    """As if the network had recognised these labels."""
+    classes, count = len(data.class_names), len(data)
+    nearest = Nearest(torch.ones(count), torch.arange(count))
+    confusion = torch.ones(classes, classes, dtype=torch.long)
+    evaluation = Evaluation.__new__(Evaluation)
+    evaluation.evidence = Evidence(confusion, torch.ones(count), recognised, nearest)
+    evaluation.real_evidence = evaluation.evidence
+    return evaluation
+
+
+def test_of_many_labels_the_same_ten_are_shown_everywhere() -> None:
+    data = coloured(36, tuple("abcdefghijkl"))
+    samples = PictureArrays(data.images, data.labels, None)
+    picture = draw_report(samples, evaluated(data.labels, data), data, "a title")
+    shown = set(picture.get_flattened_data())
+    labels = [label for label in range(12) if tuple(colour_of(label).tolist()) in shown]
+    assert labels == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(("size", "width"), [(8, 58), (90, 92)])
+def test_a_long_name_does_not_push_out_what_was_recognised(
+    size: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, int]] = []
+
+    def see(picture: Image.Image, _: object, text: str, *__: object) -> None:
+        written.append((text, picture.width))
+
+    monkeypatch.setattr("diffcli.figures.report.write", see)
+    name = "w" * 30
+    shown = elided(name, width, SMALL)
+    for names, lines in ((("a", "b"), ["a → b", "b → a"]), ((name, "b"), [shown, "→ b"])):
+        data = coloured(4, names, size)
+        samples = PictureArrays(data.images, data.labels, None)
+        draw_report(samples, evaluated(1 - data.labels, data), data, "a title")
+        assert {(line, width) for line in lines} <= set(written)
+        written.clear()

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.arrays import load_npz, save_npz
 
 
@@ -177,5 +177,20 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         damaged.write_bytes(content)
         with pytest.raises(DiffcliError, match=r"damaged\.npz"):
             load_npz(damaged)
-    with pytest.raises(DiffcliError, match=r"absent\.npz"):
+    with pytest.raises(UsageError, match=r"there is no npz .*absent\.npz"):
         load_npz(tmp_path / "absent.npz")
+
+
+def test_an_error_of_an_unknown_compression_is_one_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ZstdError(Exception):
+        """As of Python 3.14: of no class that zipfile documents."""
+
+    def fail(*_: object) -> None:
+        raise ZstdError("Unable to decompress Zstandard data")
+
+    save_npz(tmp_path / "a.npz", torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([3, 4]))
+    monkeypatch.setattr(zipfile.ZipFile, "open", fail)
+    with pytest.raises(DiffcliError, match=r"a\.npz is no npz .*Unable to decompress Zstandard"):
+        load_npz(tmp_path / "a.npz")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.embedded import DOCUMENT_KEY, PARAMETERS_KEY, Embedded, read_document
 
 JSON = st.recursive(
@@ -91,5 +91,5 @@ def test_a_lack_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_file_is_an_error() -> None:
-    with pytest.raises(DiffcliError, match="No such file"):
+    with pytest.raises(UsageError, match=r"there is no picture nowhere\.png"):
         read_document(Path("nowhere.png"))

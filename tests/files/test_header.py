@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.header import count_parameters, read_metadata
 from tests.files.test_documents import JSON
 
@@ -83,6 +83,12 @@ def test_a_later_format_says_what_to_install(tmp_path: Path, training: object, w
     with pytest.raises(DiffcliError) as error:
         read_metadata(path)
     assert str(error.value).endswith(words)
+
+
+def test_a_path_that_is_not_unicode_is_wrong_usage() -> None:
+    for read in (read_metadata, count_parameters):
+        with pytest.raises(UsageError, match=r"path m\\udcff\.safetensors is not valid"):
+            read(Path("m\udcff.safetensors"))
 
 
 def test_a_missing_file_and_a_folder_are_one_line_errors_too(tmp_path: Path) -> None:

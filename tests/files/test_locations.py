@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from diffcli.errors import UsageError
-from diffcli.files.locations import SHIPPED_MODELS, find_model, is_shipped, shipped_file
+from diffcli.files.locations import SHIPPED_MODELS, find_model, shipped_file, shipped_name, title_of
 
 
 @pytest.fixture
@@ -44,15 +44,25 @@ def test_a_shipped_model_is_known_by_every_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = shipped_file(f"{name}.safetensors")
-    assert is_shipped(file)
-    assert is_shipped(file.parent / ".." / file.parent.name / file.name)
+    assert shipped_name(file) == name
+    assert shipped_name(file.parent / ".." / file.parent.name / file.name) == name
     (tmp_path / file.name).write_bytes(b"another one")
-    assert not is_shipped(tmp_path / file.name)
+    assert shipped_name(tmp_path / file.name) is None
     if os.name != "nt":
         (tmp_path / "link").symlink_to(file)
-        assert is_shipped(tmp_path / "link")
+        assert shipped_name(tmp_path / "link") == name
     monkeypatch.chdir(file.parent)
-    assert is_shipped(Path(file.name))
+    assert shipped_name(Path(file.name)) == name
+
+
+def test_titles_are_names_of_shipped_models_runs_or_files(tmp_path: Path) -> None:
+    assert title_of(shipped_file("mnist.safetensors")) == "mnist"
+    for name in ("bars/model.safetensors", "four.safetensors"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a model")
+    assert title_of(tmp_path / "bars" / "model.safetensors") == "bars"
+    assert title_of(tmp_path / "four.safetensors") == "four.safetensors"
 
 
 def test_without_runs_the_shipped_model_is_used(

@@ -1,4 +1,4 @@
-"""File names: free, distinct, and never a path to somewhere else."""
+"""File names: distinct, and never a path to somewhere else."""
 
 from pathlib import Path
 
@@ -10,27 +10,10 @@ from diffcli.errors import UsageError
 from diffcli.files.naming import (
     class_numbers,
     file_names,
+    is_kept_by_windows,
     is_unicode,
     pattern_fields,
-    unused_path,
 )
-
-
-def test_a_taken_name_gets_the_first_free_suffix(tmp_path: Path) -> None:
-    wanted = tmp_path / "grid.png"
-    assert unused_path(wanted) == wanted
-    wanted.touch()
-    assert unused_path(wanted) == tmp_path / "grid-1.png"
-    (tmp_path / "grid-1.png").touch()
-    assert unused_path(wanted) == tmp_path / "grid-2.png"
-
-
-def test_an_empty_folder_is_free_and_a_full_one_is_not(tmp_path: Path) -> None:
-    folder = tmp_path / "samples"
-    folder.mkdir()
-    assert unused_path(folder) == folder
-    (folder / "a").touch()
-    assert unused_path(folder) == tmp_path / "samples-1"
 
 
 @given(st.lists(st.text(max_size=80), max_size=12))
@@ -82,15 +65,28 @@ def test_unicode_is_what_can_be_encoded(text: str) -> None:
 
 
 def test_devices_of_windows_are_no_file_names() -> None:
-    assert file_names(["con", "Aux", "nul.png", "com1", "_con", "console", "com10"]) == [
+    assert file_names(["con", "Aux", "nul .png", "com¹", "_con", "console", "com10"]) == [
         "_con_2",
         "_Aux",
-        "_nul.png",
-        "_com1",
+        "_nul .png",
+        "_com¹",
         "_con",
         "console",
         "com10",
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["con", "Aux", "nul.png", "nul .png", "COM1", "com¹", "LPT³.tar.gz", "conin$", "a.", "a "],
+)
+def test_names_that_windows_changes(name: str) -> None:
+    assert not is_kept_by_windows(name)
+
+
+@pytest.mark.parametrize("name", ["console", "com10", "com⁴", "nulls.png", "a.b", "a b", "_con"])
+def test_names_that_windows_keeps(name: str) -> None:
+    assert is_kept_by_windows(name)
 
 
 @pytest.mark.parametrize(

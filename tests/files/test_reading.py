@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.reading import READABLE_SUFFIXES, open_picture
 
 CORNERS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (9, 8, 7)]
@@ -156,7 +156,7 @@ def test_no_picture(tmp_path: Path, content: bytes, why: str) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DiffcliError, match="No such file"):
+    with pytest.raises(UsageError, match=r"there is no picture .*a\.png; name another one"):
         open_picture(tmp_path / "a.png")
     with pytest.raises(DiffcliError, match=r"Is a directory|Permission"):
         open_picture(tmp_path)

@@ -1,12 +1,14 @@
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from diffcli.files import writing
-from diffcli.files.writing import write_atomically
+from diffcli.files.writing import write_atomically, write_new
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -64,6 +66,62 @@ def test_a_file_that_is_read_on_windows_is_replaced_a_moment_later(
         write_atomically(path, b"new")
     assert path.read_bytes() == (b"old" if failures > 2 else b"new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture(params=[True, False], ids=["links", "no links"])
+def _links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system with hard links, and one without, which exFAT is."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("_links")
+def test_a_new_file_gets_the_first_free_name(tmp_path: Path) -> None:
+    wanted = tmp_path / "grid.png"
+    (tmp_path / "grid-2.png").mkdir()
+    for content, name in ((b"a", "grid.png"), (b"b", "grid-1.png"), (b"c", "grid-3.png")):
+        assert write_new(wanted, content) == tmp_path / name
+        assert (tmp_path / name).read_bytes() == content
+    assert wanted.read_bytes() == b"a"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "grid-1.png", "grid-2.png", "grid-3.png", "grid.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_links")
+def test_files_that_are_written_at_once_do_not_replace_each_other(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 1000 for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        written = list(
+            pool.map(lambda content: write_new(tmp_path / "a.bin", content, False), contents)
+        )
+    assert [path.read_bytes() for path in written] == contents
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+@pytest.mark.usefixtures("_links")
+def test_a_new_file_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_new(tmp_path / "nowhere" / "a.bin", b"content")
+    assert error.value.filename == str(tmp_path / "nowhere" / "a.bin")
+
+
+def test_without_links_a_new_file_that_cannot_be_renamed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error", ".0123456789abcdef.tmp")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output error") as error:
+        write_new(tmp_path / "a.bin", b"content")
+    assert error.value.filename == str(tmp_path / "a.bin")
+    assert list(tmp_path.iterdir()) == []
 
 
 WRITER = """

@@ -157,8 +157,9 @@ def test_whichever_call_fails_the_old_file_stays(
     path.write_bytes(b"old")
     with monkeypatch.context() as patch:
         failing(call, number, patch)
-        with pytest.raises(OSError, match=os.strerror(number)):
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
             write_atomically(path, b"new, and longer")
+    assert error.value.filename == str(path), "not that of a temporary file"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
     write_atomically(path, b"new")

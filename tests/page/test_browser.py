@@ -1,6 +1,5 @@
 """A page in a real browser, offline: every control, by pointer and by keyboard."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +20,6 @@ from diffcli.files.locations import find_model
 from diffcli.page.build import build_page
 from tests import tiny
 from tests.page.chromium import CHROMIUM
-from tests.page.scripts import parts
 
 pytestmark = [
     pytest.mark.browser,
@@ -71,8 +69,8 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "digits.html"
-    path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step")))))
-    return with_name(path, "mnist-2step")
+    path.write_bytes(build_page(*load_model(find_model(Path("mnist-2step"))), "mnist-2step"))
+    return path
 
 
 GUIDED = SamplingSettings("ddim", 4, guidance_scale=2.0)
@@ -86,15 +84,6 @@ def tiny_page(path: Path, names: tuple[str, ...], sampling: SamplingSettings = G
     schedule = NoiseSchedule.from_config(description.schedule)
     denoiser = Denoiser(tiny.network(architecture), schedule, "v_prediction")
     path.write_bytes(build_page(description, denoiser))
-    return path
-
-
-def with_name(path: Path, name: str | None) -> Path:
-    """The page of a model of this name, None for one that is not shipped."""
-    content = path.read_bytes()
-    model = parts(content)["model"]
-    named = json.dumps({**json.loads(model), "name": name})
-    path.write_bytes(content.replace(model.encode(), named.encode()))
     return path
 
 
@@ -165,7 +154,7 @@ def test_the_guidance_of_the_model_is_kept_until_it_is_changed(
 def test_the_command_names_the_model_and_the_label(
     page: Page, tmp_path: Path, name: str, written: str
 ) -> None:
-    path = with_name(tiny_page(tmp_path / "a.html", (name, "other")), None)
+    path = tiny_page(tmp_path / "a.html", (name, "other"))
     page.goto(f"{path.as_uri()}#label=0")
     expect(page.locator("#draw-command")).to_have_text(
         f"diffcli sample -m MODEL --label {written} -n 1 --seed 42 --sampler ddim "

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from diffcli.core.parameters import SamplingSettings
+from diffcli.files.pictures import encode_png
+from diffcli.sampling import outputs
 from diffcli.sampling.outputs import PictureArray, PictureFiles
 from diffcli.sampling.request import Interpolation, SampleRequest
 
@@ -110,13 +113,31 @@ def test_taken_names_get_a_suffix_unless_they_may_be_overwritten(tmp_path: Path)
     assert (tmp_path / "zero/40.png").read_bytes() != before
 
 
+def test_files_of_another_process_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes the same names while a picture is encoded."""
+    theirs = tmp_path / "zero/40.png"
+    theirs.parent.mkdir()
+
+    def encode(*arguments: Any) -> bytes:
+        theirs.write_bytes(b"theirs")
+        return encode_png(*arguments)
+
+    monkeypatch.setattr(outputs, "encode_png", encode)
+    output = files(tmp_path, request(labels=(0,), per_label=1))
+    output.add(pictures(1))
+    assert output.renamed == 1
+    assert theirs.read_bytes() == b"theirs"
+    with Image.open(tmp_path / "zero/40-1.png") as picture:
+        assert picture.tobytes() == pictures(1).numpy().tobytes()
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_numpy_reads_the_arrays(tmp_path: Path, channels: int) -> None:
     pixels = pictures(6, channels)
     output = PictureArray(request(), (channels, 4, 6))
     output.add(pixels[:5])
     output.add(pixels[5:])
-    output.save(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(output.encoded())
     with np.load(tmp_path / "a.npz") as arrays:
         expected = pixels[:, 0] if channels == 1 else pixels.permute(0, 2, 3, 1)
         assert (arrays["images"] == expected.numpy()).all()
@@ -129,7 +150,7 @@ def test_numpy_reads_the_arrays(tmp_path: Path, channels: int) -> None:
 def test_after_an_interruption_arrays_hold_what_is_finished(tmp_path: Path) -> None:
     output = PictureArray(request(), (1, 4, 6))
     output.add(pictures(2))
-    output.save(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(output.encoded())
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["images"].shape == (2, 4, 6)
         assert arrays["seeds"].tolist() == [40, 41]

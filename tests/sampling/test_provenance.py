@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from diffcli.core.parameters import SamplingSettings
 from diffcli.files.checkpoint import fingerprint
+from diffcli.files.pictures import encode_png
 from diffcli.sampling import provenance
-from diffcli.sampling.provenance import ModelIdentity, Provenance, find_recorded_model
+from diffcli.sampling.provenance import (
+    ModelIdentity,
+    Provenance,
+    find_recorded_model,
+    read_provenance,
+)
 from diffcli.sampling.request import Interpolation, SampleRequest
 from tests import tiny
 
@@ -108,6 +115,38 @@ def test_all_of_it_is_in_one_order() -> None:
         "Per label: 2"
     )
     assert told.parameters() == parameters("DDPM", more, "2")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        ("mnist", "mnist"),
+        ("/home/bob/cats", "cats"),
+        ("/home/bob/cats/", "cats"),
+        (r"C:\Users\bob\cats", "cats"),
+        (".", "pictures"),
+        ("../..", "pictures"),
+        ("C:\\", "pictures"),
+    ],
+)
+def test_of_the_data_set_only_the_name_is_told(dataset: str, told: str, tmp_path: Path) -> None:
+    description = replace(tiny.description(), dataset=dataset)
+    (tmp_path / "m.safetensors").write_bytes(b"weights")
+    identity = ModelIdentity.of(tmp_path / "m.safetensors", description)
+    assert identity == ModelIdentity(
+        "m.safetensors",
+        hashlib.sha256(b"weights").hexdigest(),
+        told,
+        description.prediction_type,
+        description.schedule,
+    )
+
+
+def test_a_path_in_an_old_picture_is_still_read(tmp_path: Path) -> None:
+    old = Provenance(replace(MODEL, dataset="/home/bob/cats"), ("one",), ONE, "picture")
+    picture = Image.new("L", (8, 8))
+    (tmp_path / "old.png").write_bytes(encode_png(picture, old.embedded()))
+    assert read_provenance(tmp_path / "old.png") == old
 
 
 def test_the_model_of_a_picture_is_found_beside_one_that_cannot_be_read(
