@@ -159,7 +159,7 @@ def _print_table(
     from rich.text import Text
 
     console = Console(highlight=False)
-    headings = ["picture", "label", "", "second", "", "bits per dimension"]
+    headings = ["picture", "label", "posterior", "second", "posterior", "bits per dimension"]
     table = Table(*headings, *([] if odd is None else ["unusual"]))
     for column in table.columns[2:]:
         if column.header != "second":

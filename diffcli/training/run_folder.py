@@ -1,6 +1,7 @@
 """The folder of a run: its configuration, state, metrics, model, grids and loss chart."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ METRICS_FILE = "metrics.jsonl"
 LOSS_FILE = "loss.png"
 
 _STATE = FileKind("state of a run", "name")
+_MOST_STEPS = 10**12
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Position:
         best_quarters: the same by quarter; None in states of 0.1.0, too.
         class_counts: the number of training images of each class, on which their order depends;
             None in states of 0.1.0.
+
+    Raises:
+        ValueError: if steps or seconds are out of range.
     """
 
     steps_done: int
@@ -63,6 +68,10 @@ class Position:
     best_loss: float | None = None
     best_quarters: tuple[float, ...] | None = None
     class_counts: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.steps_done <= _MOST_STEPS or not 0 <= self.seconds < math.inf:
+            raise ValueError("its number of steps or seconds is out of range")
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,12 @@ class RunFolder:
                 the configuration names.
             OSError: if it cannot be made.
         """
-        self.check_free(force)
         # Made under another name, so that a run's folder always has a configuration, and the old
         # run is there until the new one is complete.
         fresh, old = (self.path.with_name(f".{self.path.name}.{what}") for what in ("new", "old"))
+        if old.exists() and not self.path.exists():  # killed between the two changes of names
+            old.rename(self.path)
+        self.check_free(force)
         for left in (fresh, old):  # by a process that was killed
             if left.exists():
                 shutil.rmtree(left)

@@ -1,12 +1,16 @@
 """The files of a run."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.figures import losses
+from diffcli.files.weights import save_weights
 from diffcli.training import run_folder
-from diffcli.training.run_folder import Metrics, RunFolder
+from diffcli.training.run_folder import STATE_FILE, Metrics, Position, RunFolder
+from tests.training.runs import tiny_config
 
 
 def line(step: int, held_out: float | None) -> Metrics:
@@ -46,3 +50,26 @@ def test_metrics_without_a_last_line_that_was_cut_off(tmp_path: Path) -> None:
     assert [found.step for found in folder.metrics()] == [1, 2]
     folder.forget_metrics_after(0)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_run_that_was_being_replaced_by_a_killed_process_comes_back(tmp_path: Path) -> None:
+    """It was put aside, and the new one was not in its place yet."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create(tiny_config(seed=1), force=False)
+    folder.path.rename(tmp_path / ".run.old")
+    with pytest.raises(UsageError, match="run exists"):
+        folder.create(tiny_config(seed=2), force=False)
+    assert folder.config().seed == 1
+    folder.create(tiny_config(seed=3), force=True)
+    assert folder.config().seed == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(-1, 0.0), (10**400, 0.0), (3, -1.0)])
+def test_a_position_that_no_run_can_have_is_refused(
+    steps: int, seconds: float, tmp_path: Path
+) -> None:
+    position = asdict(Position(3, 1.0, ())) | {"steps_done": steps, "seconds": seconds}
+    save_weights(tmp_path / STATE_FILE, position, {})
+    with pytest.raises(DiffcliError, match=r"cannot go on from .* is out of range"):
+        RunFolder(tmp_path).position()
