@@ -54,7 +54,7 @@ _FIGURES = (
     ("coverage", "Coverage", "{:.3f}"),
     ("nearest_median", "Distance to nearest training image, median", "{:.2f}"),
     ("nearest_first_percentile", "  1st percentile", "{:.2f}"),
-    ("copies", "  share of copies, estimated", "{:.1%}"),
+    ("copies", "  share of copies, at least", "{:.1%}"),
     ("grey_mean", "Grey values, mean", "{:.1f}"),
     ("grey_std", "  standard deviation", "{:.1f}"),
     ("classification_accuracy", "Test images recognised, trained on samples", "{:.2%}"),
