@@ -215,7 +215,7 @@ class Asked:
         if seed and len(seed) > 1:
             raise UsageError("two seeds are the ends of an interpolation, which needs --between")
         request = model.request(
-            self.label or (old.labels if old else ["all"]),
+            self.label or (old.labels if old else range(len(model.class_names))),
             num,
             seed[0] if seed else None,
             settings,

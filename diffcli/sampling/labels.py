@@ -18,7 +18,8 @@ class Labels(NamedTuple):
 def parse_labels(wanted: Sequence[str | SupportsIndex], class_names: Sequence[str]) -> Labels:
     """Class numbers for ``3``, ``0-4``, ``0-4,7``, ``cat`` or ``all``, in the given order.
 
-    A text is a class name first; if no class has that name, it is a number.  An integer, also one
+    A text is a class name first; if no class has that name, it is a number; so is each number of
+    a range.  An integer, also one
     of numpy or torch, is always a number.  Labels with weights, ``3:0.7,8:0.3``, or with a minus
     sign for a weight of -1, ``3,-8``, are a mixture.
 
@@ -96,8 +97,13 @@ def _parse(item: str, class_names: Sequence[str]) -> Sequence[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"the range {item} runs backwards; write {last}-{first}")
-        if last < count:
-            return range(first, last + 1)
+        if last - first < count:
+            # As long as the first one is written: 01-12 are classes of such names.
+            texts = [f"{number:0{len(match[1])}}" for number in range(first, last + 1)]
+            named = {name: number for number, name in enumerate(class_names)}
+            numbers = [named.get(text, int(text)) for text in texts]
+            if max(numbers) < count:
+                return numbers
     raise _unknown(item, class_names)
 
 

@@ -310,7 +310,7 @@ class Model:
 
     def sample(
         self,
-        labels: str | SupportsIndex | Iterable[str | SupportsIndex] = "all",
+        labels: str | SupportsIndex | Iterable[str | SupportsIndex] | None = None,
         n: int = 8,
         seed: int | None = None,
         *,
@@ -322,7 +322,7 @@ class Model:
 
         Args:
             labels: a class by name or number, several of them, a range ("0-4"), "all", or a
-                mixture ("3:0.7,8:0.3").
+                mixture ("3:0.7,8:0.3"); None is all.
             n: pictures of each label.
             seed: of the first picture, the next one has ``seed + 1``; random if None.
             init: a picture to start from, see ``init``; or the noise of one, see ``invert``,
@@ -336,7 +336,9 @@ class Model:
         Raises:
             UsageError: if the model has no such class, or an argument is out of range.
         """
-        if isinstance(labels, str) or not isinstance(labels, Iterable):
+        if labels is None:
+            labels = range(len(self.class_names))
+        elif isinstance(labels, str) or not isinstance(labels, Iterable):
             labels = [labels]
         wanted = list(labels)
         inverted = init.labels if isinstance(init, Inversion) else None

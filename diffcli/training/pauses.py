@@ -3,15 +3,17 @@
 import math
 
 _TRAINING_PER_PAUSE = 10
-_FIRST_PAUSES = 8
+_FIRST_PAUSES, _EVALUATIONS_AT_FIRST = 8, 1000
 
 
 class Pauses:
     """Chooses among the ends of epochs.
 
-    Except for the first ones, pauses take a tenth of the time that training takes, whose backward
-    pass costs twice as much as an evaluation.  Their number is no more than the square root of
-    that of the steps.  It depends on these alone, and not on the clock.
+    Pauses take a tenth of the time that training takes, whose backward pass costs twice as much as
+    an evaluation; the first ones are exempt if they are short, of up to a thousand evaluations.
+    Grids of many classes are not: with few pictures, they would take all of a short run.  The
+    number of pauses is no more than the square root of that of the steps.  It depends on these
+    alone, and not on the clock.
 
     Args:
         num_images: in an epoch.
@@ -37,4 +39,5 @@ class Pauses:
 
     def _affordable(self, steps: int, evaluations: int) -> int:
         by_cost = 3 * steps * self._batch_size // (_TRAINING_PER_PAUSE * evaluations)
-        return min(math.isqrt(steps), _FIRST_PAUSES + by_cost)
+        first = _FIRST_PAUSES if evaluations <= _EVALUATIONS_AT_FIRST else 0
+        return min(math.isqrt(steps), first + by_cost)

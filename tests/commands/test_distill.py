@@ -97,8 +97,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_a_dry_run_writes_nothing(diffcli: Command, work: Path) -> None:
     before = sorted(path.name for path in (work / "runs").iterdir())
-    done = diffcli("distill", "teacher", "--dry-run", "--json", "--quiet")
+    options = ("--seed", 9, "--steps", 3, "--guidance", 1.5)
+    done = diffcli("distill", "teacher", "--dry-run", "--json", "--quiet", *options)
     said = json.loads(done.out)
+    assert said["config"]["seed"] == 9
+    assert said["config"]["recipe"]["sampling"]["steps"] == 3
+    assert said["config"]["distillation"]["guidance_scale"] == 1.5
     assert said["config"]["distillation"]["teacher"] == "teacher"
     assert said["config"]["architecture"]["channels"] == [16, 16, 32]
     assert said["config"]["recipe"]["width"] == 16

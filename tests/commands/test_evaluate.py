@@ -12,10 +12,12 @@ from diffcli.data.images import LabelledImages, resized
 from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import classifier
+from diffcli.evaluation import samples as evaluation_samples
 from diffcli.evaluation.provide import train_features
 from diffcli.evaluation.storage import save_features
-from diffcli.files.arrays import save_npz
+from diffcli.files.arrays import PictureArrays, save_npz
 from diffcli.files.checkpoint import save_model
+from diffcli.sampling.model import Model
 from tests import tiny
 from tests.conftest import Command, Result
 from tests.evaluation.pictures import NAMES, bars
@@ -351,3 +353,32 @@ def test_errors_are_one_line_and_come_before_the_training_of_a_network(
     assert diffcli(*judged, samples, *own).is_one_line_error(1, "feature network", "--features")
     assert diffcli("evaluate", "--model", tmp_path / "no").is_one_line_error(2, "no model")
     assert not (tmp_path / "empty").exists()
+
+
+def test_settings_of_the_command_are_those_of_the_samples(
+    diffcli: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, int]] = []
+    original = evaluation_samples.draw_samples
+
+    def record(
+        drawer: Model, data: LabelledImages, count: int, seed: int, *rest: Any
+    ) -> PictureArrays:
+        drawn.append((count, seed))
+        return original(drawer, data, count, seed, *rest)
+
+    monkeypatch.setattr(evaluation_samples, "draw_samples", record)
+    options = ("--sampler", "dpmpp-sde", "--steps", 2, "--guidance", 1.5, "--eta", 0.5)
+    sets = ("--n", 60, "--seed", 7, "--seeds", 2)
+    found = figures(diffcli("evaluate", "--model", model, "--json", *options, *sets))
+    settings = found["settings"]
+    assert (settings["sampler"], settings["steps"]) == ("dpmpp-sde", 2)
+    assert (settings["guidance_scale"], settings["eta"]) == (1.5, 0.5)
+    assert found["seed"] == 7
+    assert drawn == [(60, 7), (60, 67)]
+
+
+def test_settings_do_not_go_with_finished_pictures(diffcli: Command, samples: Path) -> None:
+    for option, value in (("--eta", 0.5), ("--steps", 3), ("--guidance", 2)):
+        result = diffcli("evaluate", "--samples", samples, option, value)
+        assert result.code == 2, (option, result)

@@ -300,3 +300,12 @@ class TestErrors:
         result = diffcli("sample", "--model", other, "--from", "a.png", "-o", "b.png")
         assert result.code == 2
         assert "no class of the model, which has a, b" in result.err.splitlines()[-1]
+
+
+def test_all_classes_are_drawn_also_if_one_is_called_all(diffcli: Command, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    description = replace(tiny.description(), class_names=("a", "all", "b"))
+    save_model(path, description, tiny.network().state_dict())
+    options = ("--model", path, "-n", 1, "--seed", 0, "--json", "--quiet")
+    drawn = json.loads(diffcli("sample", *options, "-o", tmp_path / "odd.png").out)
+    assert drawn["request"]["labels"] == [0, 1, 2]

@@ -251,3 +251,14 @@ def test_without_a_compiler_a_message_is_printed_and_training_goes_on(
 
     config = json.loads((tmp_path / "runs" / "tried" / "config.json").read_text())
     assert config["compile"] is True
+
+
+def test_options_of_the_run_are_in_its_configuration(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--seed", 9, "--flip", "--batch-size", 4, "--learning-rate", 0.01, "--max-steps", 7)
+    done = diffcli("train", "--data", pictures, "--dry-run", "--json", "--quiet", *options)
+    config = json.loads(done.out)["config"]
+    assert (config["seed"], config["flip"], config["max_steps"]) == (9, True, 7)
+    assert (config["recipe"]["batch_size"], config["recipe"]["learning_rate"]) == (4, 0.01)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.generate import Init, generate
+from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplerName, SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.core.unet import ConditionalUNet
@@ -84,3 +85,14 @@ def test_what_is_drawn_fits_to_what_stays() -> None:
     # By default the drawn pixel would be independent of the other one.
     assert float(torch.corrcoef(torch.stack([drawn, known]))[0, 1]) > 0.95
     assert float((drawn - known).abs().mean()) < 0.2
+
+
+def test_the_noise_of_what_stays_is_what_it_was_given() -> None:
+    """So that a deterministic sampler leads it straight to the image."""
+    denoiser, settings = tiny.denoiser(), SamplingSettings("ddim", 5)
+    pure = ImageNoise(SEEDS, (1, 8, 8), torch.device("cpu"))()
+    stays = ~LEFT.expand_as(pure)
+    for step in generate(denoiser, LABELS, SEEDS, settings, Init(IMAGE, LEFT), 0.5):
+        alpha, sigma = denoiser.schedule.alpha_sigma(step.s)
+        expected = alpha * IMAGE + sigma * pure
+        torch.testing.assert_close(step.x[stays], expected[stays], rtol=0, atol=1e-5)

@@ -50,7 +50,13 @@ def test_low_strength_keeps_the_picture_and_full_strength_does_not() -> None:
 
 def test_strength_is_the_share_of_timesteps() -> None:
     init = Init(torch.zeros(1, 1, 8, 8))
-    for strength, first, steps in ((0.6, 11, 4), (1.0, 19, 4), (0.1, 1, 2), (0.001, 0, 1)):
+    for strength, first, steps in (
+        (0.6, 11, 4),
+        (0.29, 5, 4),
+        (1.0, 19, 4),
+        (0.1, 1, 2),
+        (0.001, 0, 1),
+    ):
         way = list(generate(DENOISER, LABELS, SEEDS, SETTINGS, init, strength))
         assert (way[0].t, len(way), way[-1].s) == (first, steps, -1)
 

@@ -288,3 +288,15 @@ def test_an_exact_consistency_function_draws_the_data_in_any_number_of_steps(
         assert float(added.std()) == pytest.approx(1, rel=0.03)
         assert torch.equal(after.x0, data.flow(before.x, after.t, -1))
     assert torch.equal(steps[-1].x, steps[-1].x0)
+
+
+def test_consistency_adds_noise_in_all_steps_but_that_to_clean() -> None:
+    data = Gaussian(NoiseSchedule.from_config(ScheduleConfig("cosine", 20)))
+    drawn = []
+
+    def draw_noise() -> Tensor:
+        drawn.append(1)
+        return torch.zeros_like(START)
+
+    list(consistency(data, data.schedule, START, step_plan(20, 20), draw_noise))
+    assert len(drawn) == 19

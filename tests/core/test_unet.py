@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from diffcli.core.parameters import UNetConfig
-from diffcli.core.unet import ConditionalUNet
+from diffcli.core.unet import ConditionalUNet, ResidualBlock
 from tests import tiny
 
 
@@ -155,3 +155,23 @@ def test_every_weight_is_used() -> None:
 def test_what_cannot_be_built_is_refused_early(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UNetConfig(**fields)
+
+
+def test_a_new_network_predicts_zero_and_its_blocks_change_nothing() -> None:
+    config = tiny.config()
+    x, t, labels = inputs(3, config)
+    assert not ConditionalUNet(config)(x, t, labels).any()
+    features = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ResidualBlock(32, 16)(features, torch.ones(2, 16)), features)
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), [(64, 36, 2), (36, 64, 2), (64, 64, 3)])
+def test_levels_are_added_while_both_sides_can_be_halved(
+    height: int, width: int, levels: int
+) -> None:
+    assert len(UNetConfig.for_images(1, height, width, 2).channels) == levels
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (64, 32)])
+def test_images_with_a_long_side_have_no_level_of_single_pixels(height: int, width: int) -> None:
+    assert UNetConfig.for_images(3, height, width, 2, detailed=True).patch_size == 2

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
@@ -277,3 +278,32 @@ def test_each_class_is_held_out_in_its_share(tmp_path: Path) -> None:
     assert data.held_out.labels.bincount().tolist() == [4, 12]
     shades = torch.cat([data.train.images, data.held_out.images])[:, 0, 0, 0]
     assert sorted(shades.tolist()) == list(range(200))
+
+
+def write_many(folder: Path, count: int) -> None:
+    for number in range(count):
+        solid(folder / "a" / f"{number:02}.png", (8, 8), (number, 0, 0))
+
+
+@pytest.mark.parametrize("gone", [3, 4])
+def test_a_picture_that_is_damaged_after_the_first_look_is_left_out(
+    gone: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_many(tmp_path, 30)
+    looks: Counter[Path] = Counter()
+
+    def look(path: Path) -> Image.Image:
+        looks[path] += 1
+        if looks[path] == 2 and int(path.stem) < gone:
+            raise DiffcliError(f"{path} is damaged")
+        return open_picture(path)
+
+    monkeypatch.setattr(folders, "open_picture", look)
+    if gone > 3:
+        with pytest.raises(DiffcliError, match="4 of 30 pictures cannot be read"):
+            load_folder(tmp_path)
+        return
+    pictures, unreadable, _ = load_folder(tmp_path)
+    assert [int(skipped.path.stem) for skipped in unreadable] == [0, 1, 2]
+    assert pictures.images[:, 0, 0, 0].tolist() == [*range(3, 30)]
+    assert len(pictures.labels) == 27

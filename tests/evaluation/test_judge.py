@@ -316,3 +316,47 @@ def test_the_worst_are_the_surest_mistakes(judge: Judge, test: LabelledImages) -
 def test_the_closest_are_one_of_each_label() -> None:
     nearest = Nearest(torch.tensor([3.0, 1.0, 2.0, 0.5]), torch.arange(4))
     assert closest_of_each_label(torch.tensor([7, 7, 0, 0]), nearest) == [3, 1]
+
+
+def test_a_classifier_learns_nothing_from_shuffled_labels(
+    judge: Judge, train: LabelledImages
+) -> None:
+    """It is trained on the samples, not on the data, and tested on the data, not on the samples."""
+    labels = (train.labels[:600] + torch.arange(600) % 10) % 10
+    figures, _ = judge.judge(train.images[:600], labels, cas=True)
+    assert figures.classification_accuracy is not None
+    assert figures.classification_accuracy < 0.3
+
+
+def test_the_evidence_is_that_of_the_figures(
+    judge: Judge, network: FeatureNetwork, test: LabelledImages
+) -> None:
+    images, labels = test.images[:200], test.labels[:200].roll(1)
+    figures, evidence = judge.judge(images, labels)
+    logits = read_images(network, images).logits
+    surprise = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(evidence.surprise, surprise)
+    distances = evidence.nearest.distances
+    assert figures.nearest_median == pytest.approx(float(distances.median()), rel=1e-2)
+    assert figures.nearest_median == float(distances.quantile(0.5))
+    assert figures.nearest_first_percentile == float(distances.quantile(0.01))
+
+
+def test_multiples_and_shares_are_those_of_each_figure(
+    judge: Judge, test: LabelledImages, train: LabelledImages
+) -> None:
+    evaluation = Evaluation(judge, test.class_names)
+    labels = train.labels[:500].roll(1)
+    evaluation.add(PictureArrays(train.images[:500], labels, None))
+    document = evaluation.document()
+    row, run, noise = document["median"], document["runs"][0], document["sampling_noise"]
+    for name in ("frechet_train", "frechet_test"):
+        assert row[f"{name}_over_noise"] == pytest.approx(row[name] / noise)
+    confusion = torch.tensor(run["confusion"])
+    for label, name in enumerate(test.class_names):
+        share = confusion[label, label] / (labels == label).sum()
+        assert run["agreement_per_class"][name] == pytest.approx(float(share))
+    for copy in run["closest"]:
+        assert int(labels[copy["sample"]]) == test.class_names.index(copy["label"])
+        # The samples are training images, each the closest one to itself.
+        assert torch.equal(train.images[copy["training_image"]], train.images[copy["sample"]])

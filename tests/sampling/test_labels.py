@@ -10,6 +10,8 @@ from diffcli.sampling.labels import Labels, label_text, parse_labels
 
 DIGITS = tuple("0123456789")
 # Names that look like something else: numbers of other classes, ranges, lists, and "all".
+MONTHS = sorted(map(str, range(1, 13)))
+"""As the folders of a data set are sorted: 1, 10, 11, 12, 2, ..."""
 ODD = ("2", "1", "0-1", "a, b", "all")
 
 
@@ -28,7 +30,11 @@ ODD = ("2", "1", "0-1", "a, b", "all")
         (["0-1"], ODD, [2]),
         (["a, b"], ODD, [3]),
         (["all"], ODD, [4]),
-        (["1,2-3"], ODD, [1, 2, 3]),
+        (["1,2-3"], ODD, [1, 0, 3]),
+        (["1-3"], MONTHS, [0, 4, 5]),
+        (["10-12,2"], MONTHS, [1, 2, 3, 4]),
+        (["1-12"], MONTHS, [0, *range(4, 12), 1, 2, 3]),
+        (["02-03"], ("01", "02", "03"), [1, 2]),
     ],
 )
 def test_labels(wanted: Sequence[str | int], names: Sequence[str], labels: list[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import diffcli
 from diffcli.core.parameters import SamplerName, SamplingSettings, ScheduleConfig
@@ -212,3 +213,43 @@ def test_without_guidance_at_all_the_label_changes_nothing(guided_model: Model) 
     drawn = [guided_model.sample(label, n=2, seed=1, guidance_scale=0) for label in range(3)]
     assert torch.equal(drawn[0], drawn[1])
     assert torch.equal(drawn[0], drawn[2])
+
+
+def test_noise_is_found_and_drawn_from_without_guidance(guided_model: Model) -> None:
+    assert guided_model.settings().guidance_scale != 1
+    found = guided_model.inversion_settings()
+    assert (found.sampler, found.guidance_scale, found.guidance_interval) == ("ddim", 1.0, None)
+
+
+def test_inverted_pictures_do_not_depend_on_the_batch(
+    model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = diffcli.load(model_file)
+    save_png(tmp_path / "one.png", to_pillow(model.sample(1, n=1, seed=3)[0]))
+    found = model.invert([tmp_path / "one.png"], [1])
+    together = model.sample(2, n=3, seed=5, init=found, steps=4)
+    monkeypatch.setattr(Model, "batch_size", lambda *_: 1)
+    alone = model.sample(2, n=3, seed=5, init=found, steps=4)
+    assert (together.int() - alone.int()).abs().max() <= 1
+
+
+def test_half_grey_of_a_mask_is_white(model_file: Path, tmp_path: Path) -> None:
+    model = diffcli.load(model_file)
+    save_png(tmp_path / "one.png", Image.new("L", (8, 8), 50))
+    mask = Image.new("L", (8, 8), 127)
+    mask.paste(128, (0, 0, 8, 3))
+    save_png(tmp_path / "mask.png", mask)
+    redrawn = model.init(tmp_path / "one.png", tmp_path / "mask.png").redrawn
+    assert redrawn is not None
+    assert redrawn[0, 0].all(dim=1).tolist() == [True] * 3 + [False] * 5
+    assert int(redrawn.sum()) == 24
+
+
+def test_all_classes_are_drawn_also_if_one_is_called_all(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    description = replace(tiny.description(), class_names=("a", "all", "b"))
+    save_model(path, description, tiny.network().state_dict())
+    model = diffcli.load(path)
+    drawn = model.sample(n=1, seed=0)
+    assert torch.equal(drawn, model.sample(["a", 1, "b"], n=1, seed=0))
+    assert len(model.sample("all", n=1, seed=0)) == 1

@@ -10,6 +10,7 @@ from diffcli.training.distributed import Distributed
 from diffcli.training.fit import choose, fitted
 from diffcli.training.recipe import RECIPES, fine_tuning_recipe
 from diffcli.training.trainer import Trainer
+from tests import tiny
 from tests.training.pictures import tiny_digits
 
 CPU = torch.device("cpu")
@@ -141,7 +142,8 @@ def test_the_default_network_is_measured_whatever_is_to_be_trained(
         return SLOW
 
     monkeypatch.setattr(fit, "measure_speed", measure)
-    narrow = replace(MINUTE, recipe=replace(RECIPES["fast"], width=16, batch_size=2))
+    recipe = replace(RECIPES["fast"], width=16, batch_size=2)
+    narrow = replace(MINUTE, recipe=recipe, architecture=tiny.config())
     fitted(narrow, tiny_digits(20), CPU, Distributed(), {"width", "batch_size"})
     (trial,) = measured
     assert trial.denoiser.network.config.channels == (64, 64, 128)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diffcli.core.denoiser import Denoiser
 from diffcli.core.parameters import SamplingSettings, ScheduleConfig
 from diffcli.core.schedule import NoiseSchedule, step_plan
-from diffcli.training.objectives import Batch, DiffusionLoss, DistributionMatching
+from diffcli.training.objectives import Batch, DiffusionLoss, DistributionMatching, estimate_x0
 from tests import tiny
 from tests.core.gaussian import Normal, denoiser_with
 
@@ -194,11 +194,12 @@ class Recorder(nn.Module):
         return cast("Tensor", self.network(x_t, t, labels))
 
 
+@pytest.mark.parametrize("scale", [STD, 3.0], ids=["within", "out of range"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
+def test_the_student_is_trained_on_what_it_meets(steps: int, scale: float) -> None:
     plan = [t for t, _ in step_plan(300, steps)]
     t = torch.arange(COUNT) + 130
-    recorder = Recorder(Affine())
+    recorder = Recorder(Affine(scale))
     objective(steps=steps)(model(recorder), batch(t), STUDENT_STEP)
     x, at = recorder.given[-1]
     kind = t % (steps + 1)
@@ -212,7 +213,7 @@ def test_the_student_is_trained_on_what_it_meets(steps: int) -> None:
     real = SCHEDULE.add_noise(X0, t, noise)
     torch.testing.assert_close(x[kind == steps], real[kind == steps])
     for number in range(1, steps):
-        z = SCHEDULE.add_noise(Affine()(z, t, LABELS).clamp(-1, 1), plan[number], draw())
+        z = SCHEDULE.add_noise(Affine(scale)(z, t, LABELS).clamp(-1, 1), plan[number], draw())
         torch.testing.assert_close(x[kind == number], z[kind == number], rtol=1e-4, atol=1e-5)
 
 
@@ -231,3 +232,40 @@ def test_images_out_of_range_are_led_back_even_if_teacher_and_critic_agree() -> 
     excess = images - images.clamp(-1, 1)
     assert float(excess.abs().mean()) > 0.5
     torch.testing.assert_close(got.detach(), excess.square().mean((1, 2, 3)) / 2)
+
+
+def test_estimates_out_of_range_are_clipped_before_they_are_compared() -> None:
+    """Those of the student, its teacher and its critic, all of which are."""
+    student, teacher, critic = Affine(scale=3.0), normal(MEANS + 1.2, 0.5), normal(MEANS - 1.2, 0.5)
+    matching = DistributionMatching(model(teacher), model(critic), PLAIN, 1)
+    got = losses(matching, student)
+    draw = noises()
+    z, _ = draw(), draw()
+    images = student(z, DRAWN, LABELS).detach()
+    drawn = images.clamp(-1, 1)
+    x_t = SCHEDULE.add_noise(drawn, DRAWN, draw())
+    real, fake = (network(x_t, DRAWN, LABELS) for network in (teacher, critic))
+    assert min(float(part.abs().max()) for part in (images, real, fake)) > 1
+    real, fake = real.clamp(-1, 1), fake.clamp(-1, 1)
+    error = (drawn - real).abs().mean((1, 2, 3), keepdim=True)
+    target = drawn - (fake - real) / error
+    expected_losses = (images - target).square().mean((1, 2, 3)) / 2
+    torch.testing.assert_close(got.detach(), expected_losses, rtol=1e-3, atol=1e-6)
+
+    got = losses(matching, student, CRITIC_STEP)
+    draw = noises()
+    draw(), draw()
+    torch.testing.assert_close(got, model(critic).loss(drawn, DRAWN, LABELS, draw()))
+
+
+def test_images_that_are_the_teachers_exactly_leave_no_loss() -> None:
+    same = [Affine(scale=0.0) for _ in range(3)]
+    matching = DistributionMatching(model(same[0]), model(same[1]), PLAIN, 1)
+    assert torch.equal(losses(matching, same[2]).detach(), torch.zeros(COUNT))
+
+
+def test_estimates_are_not_in_bfloat16() -> None:
+    denoiser = tiny.denoiser(ScheduleConfig("cosine", 300))
+    plain = estimate_x0(denoiser, X0, DRAWN, LABELS)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(estimate_x0(denoiser, X0, DRAWN, LABELS), plain)

@@ -160,6 +160,7 @@ def test_it_finds_the_least_squares() -> None:
 def test_the_recipe_decides_rates_and_momentum() -> None:
     recipe = replace(RECIPES["fast"], learning_rate=0.01, momentum=0.7)
     muon, adam = make_optimizers(tiny.network(), recipe, bfloat16=False)
+    assert [group["betas"] for group in adam.param_groups] == [(0.9, 0.99)]
     assert muon.param_groups[0]["momentum"] == 0.7
     assert muon.param_groups[0]["lr"] == pytest.approx(0.0125)
     assert adam.param_groups[0]["lr"] == 0.01

@@ -14,6 +14,7 @@ from diffcli.core.generate import generate
 from diffcli.data.images import LabelledImages
 from diffcli.training.config import RunConfig
 from diffcli.training.distributed import Distributed
+from diffcli.training.objectives import Batch, DiffusionLoss
 from diffcli.training.optimizers import Muon
 from diffcli.training.order import batch_index, derived_seed
 from diffcli.training.recipe import RECIPES, Recipe, RecipeName
@@ -310,3 +311,43 @@ def test_it_learns_what_the_labels_mean(name: RecipeName) -> None:
     means = last.x.mean(dim=(1, 2, 3))
     expected = torch.tensor([DARK, DARK, BRIGHT, BRIGHT]) / 127.5 - 1
     assert torch.allclose(means, expected, atol=0.4)
+
+
+class Recording(DiffusionLoss):
+    """Keeps the batches that it is given."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+        self.batches.append(batch)
+        return super().__call__(denoiser, batch, step)
+
+
+def test_images_are_mirrored_whether_or_not_they_lose_their_label() -> None:
+    images = torch.zeros(8, 1, 8, 8, dtype=torch.uint8)
+    images[..., :4] = 255
+    data = LabelledImages(images, torch.arange(8) % 2, ("a", "b", "c"))
+    trainer = make_trainer(
+        replace(RECIPES["fast"], label_dropout=0.5), data, batch_size=400, flip=True
+    )
+    trainer.objective = recording = Recording()
+    trainer.step(0.0)
+    (batch,) = recording.batches
+    mirrored = batch.x0[:, 0, 0, 0] < 0
+    dropped = batch.labels == trainer.denoiser.network.no_label
+    for some in (dropped, ~dropped):
+        assert 0.35 < float(mirrored[some].double().mean()) < 0.65
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_network_is_trained_in_bfloat16_if_the_device_is_fast_at_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffcli.device.has_native_bfloat16", lambda _: native)
+    trainer = make_trainer()
+    found: list[torch.dtype] = []
+    head = trainer.denoiser.network.head
+    head.register_forward_hook(lambda _module, _given, result: found.append(result.dtype))
+    trainer.step(0.0)
+    assert found == [torch.bfloat16 if native else torch.float32]
