@@ -34,7 +34,7 @@ def check_target(target: Target, still: bool, as_json: bool) -> None:
         UsageError: if they do not.
     """
     if still and target.form not in ("picture", "stdout"):
-        raise UsageError("--strip and --sheet make one PNG; change --output")
+        raise UsageError("--strip and --sheet make one PNG; name it with --output, like strip.png")
     if as_json and target.form == "stdout":
         raise UsageError("--json and -o - both write to stdout; choose one")
 

@@ -249,9 +249,10 @@ def _print_tables(processes: "list[ForwardProcess]") -> None:
         columns = ["t", "ᾱ", "signal √ᾱ", "noise σ", "SNR", "log-SNR"]
         columns += ["1-step MSE"] if process.steps[0].estimate else []
         columns += ["final MSE"] if process.steps[0].denoised else []
-        table = Table(*columns, title=process.name, title_justify="left")
+        table = Table(*columns, title=process.name, title_justify="left", padding=(0, 1, 0, 0))
         for column in table.columns:
-            column.justify = "right"
+            # A number that does not fit goes on in the next line: without its end, it is another.
+            column.justify, column.overflow = "right", "fold"
         for step in process.steps:
             row = [
                 str(step.t),

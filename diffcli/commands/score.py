@@ -159,10 +159,12 @@ def _print_table(
     from rich.text import Text
 
     console = Console(highlight=False)
-    headings = ["picture", "label", "posterior", "second", "posterior", "bits per dimension"]
-    table = Table(*headings, *([] if odd is None else ["unusual"]))
-    for column in table.columns[2:]:
-        if column.header != "second":
+    headings = ["picture", "label", "posterior", "second", "posterior", "bits/dim"]
+    headings += [] if odd is None else ["unusual"]
+    table = Table(*headings, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.overflow = "fold"
+        if column.header not in ("picture", "label", "second"):
             column.justify = "right"
     for index, name in enumerate(pictures.names[:_MOST_ROWS]):
         values, labels = score.posterior[index].sort(descending=True)

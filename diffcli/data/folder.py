@@ -124,10 +124,10 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     # By their names as texts: paths have another order on Windows, where case does not count.
     classes = sorted((path for path in visible if path.is_dir()), key=lambda path: path.name)
-    if classes and (loose := sum(map(_is_picture, visible))):
+    if classes and (loose := sorted(path.name for path in visible if _is_picture(path))):
         raise UsageError(
-            f"beside the class folders in {folder} lie pictures without a class ({loose}); move "
-            "them into a class folder, or remove them"
+            f"beside the class folders in {folder} lie pictures without a class ({len(loose)}, the "
+            f"first one is {loose[0]}); move them into a class folder, or remove them"
         )
     places = classes or [folder]
     # A model is saved with the names of its classes, as UTF-8.

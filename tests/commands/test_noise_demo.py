@@ -339,3 +339,14 @@ def test_a_model_of_another_kind(diffcli: Command, photo: Path, tmp_path: Path) 
     (tmp_path / "x.safetensors").write_bytes(b"nothing of the kind")
     result = diffcli("noise-demo", photo, "--model", "x.safetensors")
     assert result.is_one_line_error(1, "x.safetensors", "--model")
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_numbers_are_whole_in_narrow_terminals(
+    diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    Image.new("L", (28, 28), 90).save(tmp_path / "grey.png")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = diffcli("noise-demo", "grey.png", "-m", "mnist", "--denoise", "--t", "298,299").err
+    assert "…" not in said
+    assert ("2.699e-08" in said) == (columns == 80)

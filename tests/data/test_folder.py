@@ -189,7 +189,7 @@ def test_pictures_beside_class_folders_are_refused(
     """Else a folder with one sub-folder would be that sub-folder alone."""
     for name in ("old/1", "2", "3"):
         solid(tmp_path / f"{name}.png", (8, 8), 0, "L")
-    with pytest.raises(UsageError, match=r"beside the class folders .* without a class \(2\)"):
+    with pytest.raises(UsageError, match=r"beside the class .* \(2, the first one is 2.png\)"):
         read(tmp_path)
     for name in ("2.png", "3.png"):
         (tmp_path / name).rename(tmp_path / f".{name}")
