@@ -261,15 +261,9 @@ class Model:
         weights = torch.tensor([request.weights_of(index) for index in indices])
         labels = Mixture(numbers, weights) if request.mixed else numbers[:, 0]
         seeds = [request.seed_of(index) for index in indices]
-        return generate(
-            self.denoiser,
-            labels,
-            seeds,
-            request.settings,
-            init if isinstance(init, Init) else None,
-            strength,
-            noise(indices) if noise else None,
-        )
+        start = init if isinstance(init, Init) else None
+        given = noise(indices) if noise else None
+        return generate(self.denoiser, labels, seeds, request.settings, start, strength, given)
 
     def score(
         self,
