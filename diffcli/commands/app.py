@@ -68,7 +68,8 @@ class OneLineErrors(TyperGroup):
         """Run the program and end the process with its exit code."""
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by a shell: diffcli ... >&-
-                nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+                place = Path(os.devnull)
+                nowhere = place.open("w", encoding="utf-8")
                 setattr(sys, name, nowhere)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # As stderr does: a name that the terminal's encoding lacks is no failure.

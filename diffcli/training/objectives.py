@@ -63,7 +63,12 @@ class DiffusionLoss:
 
     critic: Denoiser | None = None
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        batch: Batch,
+        step: int,  # noqa: ARG002 - for objectives that train several networks in turn
+    ) -> Tensor:
         """The losses of a batch, see ``Objective``."""
         return denoiser.loss(
             batch.x0, batch.t, batch.labels, batch.draw_noise(), batch.augmentation
