@@ -1,4 +1,4 @@
-"""The rooms of the package, which may know of which, and what the pages say of them."""
+"""The packages, which may know of which, and what the pages say of them."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# From the ground up: a room knows those before it.
-ROOMS = (
+# From the ground up: a package or module knows those before it.
+PARTS = (
     "errors", "threads", "core", "device", "files", "data", "charts", "sampling", "evaluation",
     "figures", "page", "training", "commands", "__main__",
 )  # fmt: skip
@@ -30,7 +30,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(path: Path) -> str:
+def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -57,39 +57,39 @@ def test_only_declared_dependencies_are_imported(module: Path) -> None:
     assert outside(module) <= names
 
 
-def test_rooms_know_only_those_below_them(module: Path) -> None:
-    if room(module) == "__init__":
+def test_parts_know_only_those_below_them(module: Path) -> None:
+    if part(module) == "__init__":
         return
     known = {name.split(".")[1] for name in imports(module) if name.startswith("diffcli.")}
-    assert known - {"__version__"} <= set(ROOMS[: ROOMS.index(room(module)) + 1])
+    assert known - {"__version__"} <= set(PARTS[: PARTS.index(part(module)) + 1])
 
 
-def test_the_rooms_are_those_of_the_architecture_page() -> None:
+def test_the_parts_are_those_of_the_architecture_page() -> None:
     page = (PACKAGE / "README.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`(\w+)/?`", row)]
-    assert [name for name in named if name in ROOMS] == [*ROOMS[:-1]]
+    assert [name for name in named if name in PARTS] == [*PARTS[:-1]]
     for file in re.findall(r"`(\w+/\w+\.py)`", page):
         assert (PACKAGE / file).is_file(), file
 
 
 def test_only_commands_name_options(module: Path) -> None:
     """Whoever calls the package from Python has no command line."""
-    if room(module) == "commands":
+    if part(module) == "commands":
         return
     tree = ast.parse(module.read_text(encoding="utf-8"))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert not [text for text in texts if isinstance(text, str) and re.search(r"(^|\s)--\w", text)]
 
 
-def test_commands_are_known_to_no_other_room(module: Path) -> None:
-    if room(module) not in ("commands", "__main__"):
+def test_commands_are_known_to_no_other_part(module: Path) -> None:
+    if part(module) not in ("commands", "__main__"):
         assert not [name for name in imports(module) if name.startswith("diffcli.commands")]
         assert not outside(module) & {"typer", "rich"}
 
 
 def test_the_mathematics_imports_torch_alone(module: Path) -> None:
-    if room(module) == "core":
+    if part(module) == "core":
         assert outside(module) <= {"torch"}
         own = {name for name in imports(module) if top(name) == "diffcli"}
         assert all(name.startswith("diffcli.core.") for name in own)

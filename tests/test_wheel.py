@@ -119,9 +119,10 @@ def test_the_wheel_holds_the_package_the_data_and_the_models(wheel: Path) -> Non
 def test_the_sdist_holds_the_tests_too_and_nothing_else(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers()}
-    rooms = set().union(*(files_below(CHECKOUT / room) for room in ("diffcli", "models", "tests")))
+    folders = ("diffcli", "models", "tests")
+    expected = set().union(*(files_below(CHECKOUT / name) for name in folders))
     others = {"README.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"}
-    assert names == rooms | others
+    assert names == expected | others
 
 
 def test_the_installed_command_says_its_version(installed: Path, tmp_path: Path) -> None:

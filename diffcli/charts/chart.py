@@ -29,7 +29,7 @@ class Chart:
     """A frame with scales and labels; curves, marks and cells are added to it.
 
     Space for all that surrounds the frame is reserved at once, and what is added stays inside
-    the frame, so that nothing overlaps.
+    the frame, but for half of a dot on its edge, so that nothing overlaps.
 
     Args:
         size: width and height in pixels, all included.

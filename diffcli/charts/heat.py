@@ -80,8 +80,7 @@ def matrix(
     widest = max(width_of(name, SMALL) for name in shown)
     left, top = widest + 8, line_height() + 6
     cell = min(max(1, (side - left) // len(names)), _LARGEST_CELL)
-    labels = [[number_label(number) for number in row] for row in np.asarray(values).tolist()]
-    size = _number_size(labels, cell)
+    labels, size = _number_labels(values, cell)
     if size is None:
         cell = min(max(1, (side - left - _BAR_WIDTH) // len(names)), _LARGEST_CELL)
     below = (widest if widest > cell - 4 else line_height(SMALL)) + 8
@@ -116,10 +115,11 @@ def matrix(
     return picture
 
 
-def _number_size(labels: Sequence[Sequence[str]], cell: int) -> int | None:
-    """The largest size in which all labels fit into a cell, or None."""
+def _number_labels(values: ArrayLike, cell: int) -> tuple[list[list[str]], int | None]:
+    """All numbers as texts, and the largest size in which they fit into a cell, or None."""
+    if width_of("100", _SMALLEST_NUMBER) > cell - 2:  # none fits, and there may be millions
+        return [], None
+    labels = [[number_label(number) for number in row] for row in np.asarray(values).tolist()]
     longest = max((label for row in labels for label in row), key=len)
-    for size in range(SMALL, _SMALLEST_NUMBER - 1, -1):
-        if width_of(longest, size) <= cell - 2:
-            return size
-    return None
+    sizes = range(SMALL, _SMALLEST_NUMBER - 1, -1)
+    return labels, next((size for size in sizes if width_of(longest, size) <= cell - 2), None)

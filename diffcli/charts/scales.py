@@ -33,7 +33,7 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int) -> list[float]:
-        """Up to ``most`` round numbers within the axis, in increasing order."""
+        """Round numbers within the axis in increasing order, up to ``most`` distances apart."""
         low, high = sorted((self.low, self.high))
         if self.log:
             powers = range(

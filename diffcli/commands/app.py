@@ -86,6 +86,14 @@ class OneLineErrors(TyperGroup):
             _fail(message, error.exit_code, error)
         except typer.Abort as error:
             _fail("interrupted", 130, error)
+        except UnicodeEncodeError as error:  # a name that a file cannot get
+            lacking = error.object[error.start : error.end]
+            _fail(
+                f"the file names of this system, in {error.encoding}, cannot have {lacking!r}; set "
+                "LC_ALL=C.UTF-8, or name the files by numbers: -o '{index}.png'",
+                1,
+                error,
+            )
         except OSError as error:
             if error.errno in _CLOSED_PIPE and error.filename is None:
                 # The reader of stdout has gone; flushing at exit must not fail again.

@@ -126,7 +126,7 @@ class Drawing:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
-            paths = [self._report(write_output(target.path, content, self.force))]
+            paths = [self._report(write_output(target.path, content, self.force, self.quiet))]
         if picture and (show or (show is None and sys.stderr.isatty() and not self.quiet)):
             preview(picture)
         return paths
@@ -139,7 +139,8 @@ class Drawing:
         self._draw(array)
         if not array.count:
             return []
-        return [self._report(write_output(target.path, array.encoded(), self.force))]
+        path = write_output(target.path, array.encoded(), self.force, self.quiet)
+        return [self._report(path)]
 
     def _write_files(self, target: Target) -> list[Path]:
         from diffcli.sampling.outputs import PictureFiles
@@ -160,8 +161,12 @@ class Drawing:
             self.provenance if self.metadata else None,
             written,
         )
-        self._draw(files)
-        if files.renamed:
+        try:
+            self._draw(files)
+        except OSError:  # the disk is full, for one
+            _say_finished(files)
+            raise
+        if files.renamed and not self.quiet:
             say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
         if target.folder and files.count:
             self._report(target.folder)
@@ -181,4 +186,8 @@ class Drawing:
                 output.add(drawn.pixels)
                 display.show_stage("drawing", output.count, total)
         if self.interruption():
-            say(f"interrupted: {output.count:,} of {total:,} pictures are finished")
+            _say_finished(output)
+
+
+def _say_finished(output: "Output") -> None:
+    say(f"interrupted: {output.count:,} of {len(output.request):,} pictures are finished")

@@ -30,6 +30,7 @@ from diffcli.core.parameters import MAX_SEED
 from diffcli.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from diffcli.data.images import LabelledImages
     from diffcli.data.sources import DataSet
     from diffcli.evaluation.samples import Samples
     from diffcli.files.arrays import PictureArrays
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _DEFAULT_NUM, _MAX_NUM, _MAX_SETS = 10_000, 1_000_000, 1000
 _MAX_CLASSES = 20
 _FEW_HELD_OUT = 250
+_MOST_NAMED = 5
 
 # Key, heading and format of every figure.
 _FIGURES = (
@@ -202,13 +204,17 @@ def evaluate(
     }
     _print_figures(document, as_json)
     if not quiet:
-        _warn(document["median"]["copies"], document["real"]["images"], drawer is not None)
+        _warn(document, dataset.held_out, drawer is not None)
     if output:
-        title = f"{title_of(source)}: {len(pictures.labels):,} pictures, compared with {data}"
+        title = (
+            f"{title_of(source)}: {len(pictures.labels):,} pictures, compared with "
+            f"{Path(data).name}"
+        )
         report = write_output(
             output,
             encode_png(draw_report(pictures, evaluation, dataset.train, title)),
             force,
+            quiet,
         )
         if not quiet:
             say(f"report: {report}")
@@ -248,16 +254,21 @@ def _dataset(
     return dataset
 
 
-def _warn(copies: float, held_out: int, drawn: bool) -> None:
+def _warn(document: dict[str, Any], held_out: "LabelledImages", drawn: bool) -> None:
+    copies, compared = document["median"]["copies"], document["real"]["images"]
     if drawn:
-        warn_of_copies(copies, held_out)
+        warn_of_copies(copies, compared)
     else:
-        warn_of_copies(copies, held_out, "compare them with the nearest images (--output)")
-    if held_out < _FEW_HELD_OUT:
+        warn_of_copies(copies, compared, "compare them with the nearest images (--output)")
+    if compared < _FEW_HELD_OUT:
         say(
-            f"only {held_out} pictures are held out: Frechet distances, precision, recall, density "
+            f"only {compared} pictures are held out: Frechet distances, precision, recall, density "
             "and coverage are rough; look at the pictures (--output)"
         )
+    counted = zip(held_out.class_names, held_out.class_counts, strict=True)
+    if missing := [name for name, count in counted if count == 0]:
+        names = ", ".join(missing[:_MOST_NAMED]) + (", ..." if len(missing) > _MOST_NAMED else "")
+        say(f"of {len(missing)} classes no picture is held out: {names}")
 
 
 def _refuse(drawing: dict[str, object]) -> None:

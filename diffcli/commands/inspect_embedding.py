@@ -140,7 +140,7 @@ def _draw(
 
     found = learned(shown_timesteps(embedding.num_timesteps)) if learned else None
     content = encode_png(embedding_figure(embedding, chosen, found))
-    path = write_output(target, content, force)
+    path = write_output(target, content, force, quiet)
     if not quiet:
         console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         console.print(_wavelength_table(embedding))

@@ -131,7 +131,7 @@ def noise_demo(
     noising = Noising(picture, seed)
     if animated:
         content = _gif(noising, schedules, frames or _DEFAULT_FRAMES)
-        target = write_output(target, content, force)
+        target = write_output(target, content, force, quiet)
     else:
         total = next(iter(schedules.values())).num_timesteps
         chosen = chosen_timesteps(timestep or [_evenly_spaced(total)], total)
@@ -146,7 +146,7 @@ def noise_demo(
             print(json.dumps(numbers, allow_nan=False))
             return
         content = encode_png(noise_figure(image.name, noising, processes))
-        target = write_output(target, content, force)
+        target = write_output(target, content, force, quiet)
         if not quiet:
             _print_tables(processes)
     print(target)

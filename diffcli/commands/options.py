@@ -205,7 +205,9 @@ TimestepOption = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, option("Overwrite existing files.", OUTPUT_PANEL, "--force")]
-QuietOption = Annotated[bool, option("Print errors only.", OUTPUT_PANEL, "--quiet", "-q")]
+QuietOption = Annotated[
+    bool, option("Print results and errors only.", OUTPUT_PANEL, "--quiet", "-q")
+]
 JsonOption = Annotated[bool, option("Print one JSON object.", OUTPUT_PANEL, "--json")]
 
 
@@ -240,13 +242,14 @@ def _check_folder(folder: Path, output: Path) -> None:
         raise UsageError(f"the folder {there} cannot be written, and so not {output}; name another")
 
 
-def write_output(wanted: Path, content: bytes, force: bool) -> Path:
+def write_output(wanted: Path, content: bytes, force: bool, quiet: bool) -> Path:
     """Write a file, under a free name if it exists and must not be replaced; make its folder.
 
     Args:
         wanted: the file.
         content: all of its bytes.
         force: whether it may be replaced.
+        quiet: whether to say nothing of another name.
 
     Returns:
         The path that was written.
@@ -259,7 +262,7 @@ def write_output(wanted: Path, content: bytes, force: bool) -> Path:
         write_atomically(wanted, content)
         return wanted
     path = write_new(wanted, content)
-    if path != wanted:
+    if path != wanted and not quiet:
         say(f"{wanted} exists; writing {path} instead (--force overwrites)")
     return path
 

@@ -40,7 +40,7 @@ def page(
     source = find_model(model)
     description, denoiser = load_model(source)
     content = build_page(description, denoiser, shipped_name(source))
-    path = write_output(output, content, force)
+    path = write_output(output, content, force, quiet)
     if not quiet:
         say(f"model: {source}")
         say(f"size: {len(content) / 1e6:.1f} MB; open it in a browser")

@@ -50,7 +50,14 @@ def sample(
     ] = None,
     num: Annotated[
         int | None,
-        option("Pictures per label.", None, "--num", "-n", "--n", shown="8; strip, sheet: 1"),
+        option(
+            "Pictures per label.",
+            None,
+            "--num",
+            "-n",
+            "--n",
+            shown="8; strip, sheet: 1; between: 10",
+        ),
     ] = None,
     seed: Annotated[
         Seeds | None,

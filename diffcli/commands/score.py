@@ -98,7 +98,8 @@ def score(
     else:
         _print_table(drawer, read, found, odd)
     if output:
-        path = write_output(output, encode_png(score_figure(drawer, read, found)), force)
+        figure = score_figure(drawer, read, found)
+        path = write_output(output, encode_png(figure), force, quiet)
         if not as_json:
             print(path)
         elif not quiet:

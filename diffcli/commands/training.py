@@ -2,7 +2,8 @@
 
 import json
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from diffcli.commands.console import (
 )
 from diffcli.commands.plan import show_plan, status_line
 from diffcli.commands.run_options import Limits
-from diffcli.errors import UsageError, as_usage_error
+from diffcli.errors import DiffcliError, UsageError, as_usage_error
 from diffcli.threads import THREADS
 from diffcli.training.config import RunConfig
 
@@ -141,8 +142,9 @@ def _carry_out(job: Job, manner: Manner, where: "torch.device", distributed: "Di
             )
         if not complete:
             _compile(run.trainer, config, quiet=True)
-        for status in run.train(interruption):
-            display.show(status.progress, status_line(status))
+        with _saved_before(folder):
+            for status in run.train(interruption):
+                display.show(status.progress, status_line(status))
     if interruption() and run.progress < 1:
         _say_how_to_go_on(run, distributed)
         raise typer.Exit(interruption.exit_code)
@@ -155,10 +157,25 @@ def _carry_out(job: Job, manner: Manner, where: "torch.device", distributed: "Di
 
 def _say_how_to_go_on(run: "Run", distributed: "Distributed") -> None:
     if distributed.is_leader:
-        say(
-            f"stopped after {run.trainer.steps_done} steps, all saved; go on with: "
-            f"diffcli train --resume {typed(run.folder.path)}"
-        )
+        say(f"stopped after {run.trainer.steps_done} steps, all saved; {_how_to_go_on(run.folder)}")
+
+
+def _how_to_go_on(folder: "RunFolder") -> str:
+    return f"go on with: diffcli train --resume {typed(folder.path)}"
+
+
+@contextmanager
+def _saved_before(folder: "RunFolder") -> Iterator[None]:
+    """A block whose errors of the file system say that what was saved before is still there."""
+    try:
+        yield
+    except OSError as error:
+        if folder.position() is None:
+            raise
+        raise DiffcliError(
+            f"the run cannot be saved: {error.strerror}: {error.filename}; when it can, "
+            f"{_how_to_go_on(folder)}"
+        ) from error
 
 
 def _conclude(run: "Run", copies: float | None) -> None:

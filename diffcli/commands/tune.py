@@ -116,7 +116,7 @@ def tune(
             if better or output:
                 description = replace(drawer.description, sampling=found.after.settings)
                 content = encode_model(description, drawer.denoiser.network.state_dict())
-                target = write_output(output or path, content, force or output is None)
+                target = write_output(output or path, content, force or output is None, quiet)
                 # If the run goes on, it saves its model with the settings in its config.
                 if run and config and target == run.model:
                     recipe = replace(config.recipe, sampling=description.sampling)
@@ -173,7 +173,7 @@ def _tuned(
         found = search(distance, start, num_timesteps, most, seconds, show, interruption)
     if not quiet:
         ended = "interrupted: " if interruption() else ""
-        say(f"{ended}{found.trials} settings tried; of {found.pictures:,} new pictures:")
+        say(f"{ended}{found.trials} settings tried; distances of {found.pictures:,} pictures each:")
         if found.before.settings != start:  # cut to the number of evaluations
             cost = count_evaluations(start, num_timesteps)
             say(f"  until now       {sampling_text(start)}: {cost} evaluations, not compared")

@@ -1,5 +1,6 @@
 """A folder of pictures, one sub-folder per class, as a data set."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,7 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
     Raises:
         UsageError: if there are no pictures, a class has none, pictures lie beside class folders,
             or the name of a class is not valid Unicode.
+        OSError: if a folder cannot be read.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}")
@@ -149,12 +151,17 @@ def list_pictures(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]
 
 def _pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder and its sub-folders, in an order that all systems have."""
-    found = {path.relative_to(folder).parts: path for path in folder.rglob("*")}
-    return [
-        path
-        for parts, path in sorted(found.items())
-        if not any(part.startswith(".") for part in parts) and _is_picture(path)
-    ]
+    found = []
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    found.sort(key=lambda path: path.relative_to(folder).parts)
+    return [path for path in found if _is_picture(path)]
+
+
+def _raise(error: OSError) -> None:
+    # A folder that may not be read is not an empty one.
+    raise error
 
 
 def _is_picture(path: Path) -> bool:

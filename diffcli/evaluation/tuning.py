@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from diffcli.core.generate import count_evaluations
 from diffcli.core.parameters import MAX_GUIDANCE_SCALE, SamplerName, SamplingSettings
@@ -14,8 +14,36 @@ from diffcli.evaluation.network import FeatureNetwork, OnProgress, read_images
 from diffcli.evaluation.samples import draw_samples
 from diffcli.sampling.model import Model
 
-Distance = Callable[[SamplingSettings, int, int], float]
-"""``(settings, number of pictures, seed of the first)`` to how far they are from the data."""
+Interrupted = Callable[[], bool]
+"""Whether the user wants the work to end."""
+
+
+class CancelledError(Exception):
+    """A trial was interrupted."""
+
+
+class Distance(Protocol):
+    """How far pictures are from the data."""
+
+    def __call__(
+        self, settings: SamplingSettings, pictures: int, seed: int, interrupted: Interrupted, /
+    ) -> float:
+        """The distance of so many pictures that are drawn with these settings.
+
+        Args:
+            settings: how to draw.
+            pictures: how many.
+            seed: of the first one; the next one has ``seed + 1``.
+            interrupted: may be called while pictures are drawn.
+
+        Raises:
+            CancelledError: if ``interrupted`` was true.
+        """
+
+
+def _never() -> bool:
+    return False
+
 
 # Fewer say little: of digits that are as close to others as real ones are, 500 have a distance of
 # 0.02 to 0.04, 1,000 one of 0.01 to 0.02.
@@ -50,7 +78,11 @@ class Trial(NamedTuple):
 
 
 def search(
-    distance: Distance, start: SamplingSettings, num_timesteps: int, most_evaluations: int
+    distance: Distance,
+    start: SamplingSettings,
+    num_timesteps: int,
+    most_evaluations: int,
+    interrupted: Interrupted = _never,
 ) -> Iterator[Trial]:
     """Search settings by changing one after the other (pattern search, Hooke & Jeeves 1961).
 
@@ -64,14 +96,18 @@ def search(
         start: to begin with; fewer steps if these need more than ``most_evaluations``.
         num_timesteps: T of the model.
         most_evaluations: of the network for a picture.
+        interrupted: ends all trials but the first one, see ``Distance``.
 
     Yields:
         What was tried, and the best so far.
+
+    Raises:
+        CancelledError: if a trial was interrupted.
     """
     best = _within(start, num_timesteps, most_evaluations)
     for level, change in enumerate(_CHANGES):
         pictures, seed = _FEWEST_PICTURES * 2**level, _SEEDS_PER_LEVEL * (level + 1)
-        least = distance(best, pictures, seed)
+        least = distance(best, pictures, seed, interrupted if level else _never)
         yield Trial(best, pictures, least, best)
         tried = {best}
         pending = _neighbours(best, num_timesteps, change)
@@ -80,7 +116,7 @@ def search(
             if settings in tried:
                 continue
             tried.add(settings)
-            found = distance(settings, pictures, seed)
+            found = distance(settings, pictures, seed, interrupted)
             if found < least:
                 best, least = settings, found
                 pending = _neighbours(best, num_timesteps, change)
@@ -100,7 +136,8 @@ class Tuning(NamedTuple):
     Args:
         before: the settings that it began with.
         after: the best ones, which may be the same.
-        pictures: of each that were drawn to compare them, none of which the search had drawn.
+        pictures: how many of each these distances are of.  If there is a choice to make, the
+            search had drawn none of them.
         trials: how many settings were tried.
     """
 
@@ -117,12 +154,12 @@ def tune(
     most_evaluations: int,
     seconds: float,
     on_trial: Callable[[float, Trial], None] | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
+    interrupted: Interrupted = _never,
 ) -> Tuning:
     """Search for some time, then compare the best settings with the first ones by new pictures.
 
     The first ones stay if that does not confirm the best ones.  After an interruption, few pictures
-    compare them, because the user waits for the end.
+    compare them, because the user waits for the end, and none if the first ones are the best.
 
     Args:
         distance: see ``search``, like the next three.
@@ -131,23 +168,32 @@ def tune(
         most_evaluations: of the network for a picture.
         seconds: to search for; the last trial ends after them.
         on_trial: called with the share of the time that is over, and every trial.
-        interrupted: called after every trial; if true, the search ends.
+        interrupted: called after every trial and while pictures are drawn; if true, the search
+            ends, but not before one trial.
     """
     began, trials, stopped = time.perf_counter(), [], False
-    for trial in search(distance, start, num_timesteps, most_evaluations):
-        trials.append(trial)
-        share = (time.perf_counter() - began) / seconds
-        if on_trial:
-            on_trial(min(share, 1.0), trial)
-        stopped = interrupted()
-        if share >= 1 or stopped:
-            break
+    try:
+        for trial in search(distance, start, num_timesteps, most_evaluations, interrupted):
+            trials.append(trial)
+            share = (time.perf_counter() - began) / seconds
+            if on_trial:
+                on_trial(min(share, 1.0), trial)
+            stopped = interrupted()
+            if share >= 1 or stopped:
+                break
+    except CancelledError:
+        stopped = True
     start, best = trials[0].settings, trials[-1].best
+    if best == start:
+        newest = next(trial for trial in reversed(trials) if trial.settings == start)
+        same = Judged(start, newest.distance)
+        return Tuning(same, same, newest.pictures, len(trials))
     pictures = _FEWEST_PICTURES if stopped else trials[-1].pictures
-    before = after = Judged(start, distance(start, pictures, _SEED_OF_COMPARISON))
-    if best != start:
-        found = Judged(best, distance(best, pictures, _SEED_OF_COMPARISON))
-        after = min(before, found, key=lambda judged: judged.distance)
+    before, found = (
+        Judged(settings, distance(settings, pictures, _SEED_OF_COMPARISON, _never))
+        for settings in (start, best)
+    )
+    after = min(before, found, key=lambda judged: judged.distance)
     return Tuning(before, after, pictures, len(trials))
 
 
@@ -174,9 +220,20 @@ class DrawnDistance:
             read = read[proportional_subset(data.labels, _MOST_READ, seed=0)]
         self._reference = fit_gaussian(read_images(network, read, on_progress).features)
 
-    def __call__(self, settings: SamplingSettings, pictures: int, seed: int) -> float:
-        """The distance of so many pictures, from this seed on."""
-        drawn = draw_samples(self._model, self._data, pictures, seed, settings)
+    def __call__(
+        self,
+        settings: SamplingSettings,
+        pictures: int,
+        seed: int,
+        interrupted: Interrupted = _never,
+    ) -> float:
+        """See ``Distance``; ``interrupted`` is called after every batch."""
+
+        def check(_done: int, _total: int) -> None:
+            if interrupted():
+                raise CancelledError
+
+        drawn = draw_samples(self._model, self._data, pictures, seed, settings, check)
         features = read_images(self._network, drawn.images).features
         return frechet_distance(fit_gaussian(features), self._reference)
 

@@ -118,7 +118,7 @@ def _log_snr_chart(processes: Sequence[ForwardProcess], size: tuple[int, int]) -
         for process in processes
     }
     lowest = math.floor(min(min(values) for values in curves.values()))
-    highest = math.ceil(max(max(values) for values in curves.values()))
+    highest = max(lowest + 1, math.ceil(max(max(values) for values in curves.values())))
     t = range(len(processes[0].alphas_cumprod))
     title = "log-SNR = ln SNR: above 0 there is more signal than noise"
     return _chart_over_t(size, t, Scale(lowest, highest), title, curves)

@@ -60,7 +60,8 @@ def draw_report(
         "Worst errors: requested label → recognised label",
         _worst(images, labels, evidence, train.class_names),
     )
-    return padded(stack([line(title), beside([left, right], _GAP), mistaken], _GAP), _GAP)
+    body = stack([beside([left, right], _GAP), mistaken], _GAP)
+    return padded(stack([line(elided(title, body.width)), body], _GAP), _GAP)
 
 
 def _titled(title: str, picture: Image.Image) -> Image.Image:

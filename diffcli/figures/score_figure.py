@@ -1,6 +1,7 @@
 """The figure of a score: what the network estimates from a picture under its two best labels."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from diffcli.sampling.model import Model
 from diffcli.sampling.pictures import Pictures
 
 _LOG_SNRS = (2.0, 0.0, -2.0, -4.0)
-_SIDE, _GAP, _MARGIN, _LONGEST_NAME = 116, 8, 24, 110
+_SIDE, _GAP, _MARGIN, _LONGEST_NAME, _LONGEST_FILE = 116, 8, 24, 110, 220
 
 
 def score_figure(model: Model, pictures: Pictures, score: Score) -> Image.Image:
@@ -57,9 +58,8 @@ def _block(model: Model, pictures: Pictures, score: Score, index: int) -> Image.
         t = int((schedule.log_snr - log_snr).abs().argmin())
         x_t = schedule.add_noise(x0, t, epsilon)
         columns.append(_column(model, x_t, t, labels))
-    return stack(
-        [line(f"{pictures.names[index]}: {shares}; {bits}", LARGE), beside(columns, _GAP)], 6
-    )
+    name = elided(Path(pictures.names[index]).name, _LONGEST_FILE, LARGE)
+    return stack([line(f"{name}: {shares}; {bits}", LARGE), beside(columns, _GAP)], 6)
 
 
 @torch.inference_mode()

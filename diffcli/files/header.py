@@ -49,8 +49,8 @@ def open_weights(path: Path, kind: FileKind, framework: str = "numpy") -> Iterat
         framework: of the tensors, ``numpy`` or ``pt``.
 
     Raises:
-        UsageError: if the path is not valid Unicode.
-        DiffcliError: if it is missing, truncated, or no safetensors file; from the block, too,
+        UsageError: if it is missing, or the path is not valid Unicode.
+        DiffcliError: if it is truncated, or no safetensors file; from the block, too,
             if the library refuses what is read there.
     """
     # The library opens no other, and the name of a model is written into other files.
@@ -65,6 +65,8 @@ def open_weights(path: Path, kind: FileKind, framework: str = "numpy") -> Iterat
             yield weights
     except SafetensorError as error:
         raise unusable(path, f"it is damaged or no safetensors file ({error})", kind) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {kind.name} {path}", kind.argument) from error
     except OSError as error:
         reason = error.strerror or error
         raise DiffcliError(

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
 from dataclasses import asdict
 from importlib.resources import files
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from diffcli import __version__
 from diffcli.core.denoiser import Denoiser
-from diffcli.errors import UsageError
+from diffcli.errors import UsageError, printable
 from diffcli.files.checkpoint import ModelDescription
 
 _MOST_BYTES = 25_000_000
+# Of fewer, torch draws noise in another way than the scripts do.
+_FEWEST_VALUES = 16
 _LARGEST = 2**15 - 1
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async )?(class|const|function))", re.MULTILINE)
@@ -37,19 +40,15 @@ def build_page(description: ModelDescription, denoiser: Denoiser, name: str | No
         name: of a shipped model, for the commands that the page shows.
 
     Raises:
-        UsageError: if the file would have more than 25 MB.
+        UsageError: if the file would have more than 25 MB, or pictures have less than 16 values.
     """
+    if math.prod(description.architecture.image_shape) < _FEWEST_VALUES:
+        raise UsageError(f"a page draws pictures of {_FEWEST_VALUES} values or more", "model")
     tensors = denoiser.network.state_dict()
-    count = sum(tensor.numel() for tensor in tensors.values())
-    if 2 * count * 4 // 3 > _MOST_BYTES:
-        raise UsageError(
-            f"a page with this model would have {8e-6 * count / 3:.0f} MB, and may have "
-            f"{_MOST_BYTES / 1e6:.0f}; train a narrower one",
-            "model",
-        )
-    rounded = {name: _rounded(tensor) for name, tensor in tensors.items()}
+    rounded = {key: _rounded(tensor) for key, tensor in tensors.items()}
     weights = b"".join(numbers for numbers, _ in rounded.values())
-    dataset = description.dataset_name
+    # What a browser might obey in a text from a stranger, such as another direction of writing.
+    dataset = printable(description.dataset_name)
     model = {
         "name": name,
         "architecture": asdict(description.architecture),
@@ -58,12 +57,13 @@ def build_page(description: ModelDescription, denoiser: Denoiser, name: str | No
         "prediction_type": description.prediction_type,
         "sampling": asdict(description.sampling),
         "is_distilled": description.is_distilled,
-        "class_names": description.class_names,
+        "gives_likelihood": not description.is_distilled and denoiser.schedule.num_timesteps > 1,
+        "class_names": [printable(label) for label in description.class_names],
         "dataset": dataset,
         "version": __version__,
         "tensors": [
-            {"name": name, "count": tensors[name].numel(), "scale": scale}
-            for name, (_, scale) in rounded.items()
+            {"name": key, "count": tensors[key].numel(), "scale": scale}
+            for key, (_, scale) in rounded.items()
         ],
     }
     main, style = bundle("main"), _read("page.css")
@@ -71,16 +71,26 @@ def build_page(description: ModelDescription, denoiser: Denoiser, name: str | No
         f"default-src 'none'; script-src {_hash(main)}; style-src {_hash(style)}; "
         "worker-src blob:; base-uri 'none'; form-action 'none'"
     )
-    page = Template(_read("page.html")).substitute(
-        policy=policy,
-        title=html.escape(f"A diffusion model of {dataset}"),
-        style=style,
-        model=_as_json(model),
-        worker=bundle("worker"),
-        weights=base64.b64encode(weights).decode(),
-        main=main,
+    page = (
+        Template(_read("page.html"))
+        .substitute(
+            policy=policy,
+            title=html.escape(f"A diffusion model of {dataset}"),
+            style=style,
+            model=_as_json(model),
+            worker=bundle("worker"),
+            weights=base64.b64encode(weights).decode(),
+            main=main,
+        )
+        .encode()
     )
-    return page.encode()
+    if len(page) > _MOST_BYTES:
+        raise UsageError(
+            f"a page with this model would have {len(page) / 1e6:.0f} MB, and may have "
+            f"{_MOST_BYTES / 1e6:.0f}; train a narrower one",
+            "model",
+        )
+    return page
 
 
 def bundle(name: str) -> str:

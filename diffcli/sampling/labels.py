@@ -19,9 +19,8 @@ def parse_labels(wanted: Sequence[str | SupportsIndex], class_names: Sequence[st
     """Class numbers for ``3``, ``0-4``, ``0-4,7``, ``cat`` or ``all``, in the given order.
 
     A text is a class name first; if no class has that name, it is a number; so is each number of
-    a range.  An integer, also one
-    of numpy or torch, is always a number.  Labels with weights, ``3:0.7,8:0.3``, or with a minus
-    sign for a weight of -1, ``3,-8``, are a mixture.
+    a range.  An integer, also one of numpy or torch, is always a number.  Labels with weights,
+    ``3:0.7,8:0.3``, or with a minus sign for a weight of -1, ``3,-8``, are a mixture.
 
     Raises:
         UsageError: if the model has no such class, and the message lists those it has; or if

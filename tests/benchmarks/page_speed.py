@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from diffcli.files.checkpoint import load_model
 from diffcli.files.locations import find_model
 from diffcli.page.build import build_page
-from tests.page.chromium import CHROMIUM
+from tests.page.browsing import CHROMIUM
 
 DRAW = """async (steps) => {
   const seed = document.getElementById("draw-seed");

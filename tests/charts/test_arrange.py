@@ -1,6 +1,6 @@
 from PIL import Image
 
-from diffcli.charts.arrange import at_least, beside, framed, padded, stack, wrapped
+from diffcli.charts.arrange import at_least, beside, enlarged, framed, padded, stack, wrapped
 from diffcli.charts.colours import FRAME, PAPER
 
 RED = Image.new("RGB", (4, 2), "red")
@@ -23,6 +23,22 @@ def test_beside() -> None:
         PAPER,
         (0, 0, 255),
     ]
+
+
+def test_beside_with_their_centres_level() -> None:
+    sheet = beside([RED, BLUE], align="centre")
+    assert [sheet.getpixel((0, y)) for y in range(4)] == [PAPER, (255, 0, 0), (255, 0, 0), PAPER]
+
+
+def test_enlarged() -> None:
+    pixels = Image.new("L", (3, 2))
+    pixels.putdata([0, 50, 100, 150, 200, 250])
+    large = enlarged(pixels, 10)
+    assert large.size == (11, 8)  # three times as large, and the frame
+    assert large.getpixel((0, 0)) == FRAME
+    found = [large.getpixel((1 + x, 1 + y)) for y in (0, 5) for x in (2, 3, 8)]
+    assert found == [(grey,) * 3 for grey in (0, 50, 100, 150, 200, 250)]
+    assert enlarged(pixels, 2).size == (5, 4)  # none is made smaller
 
 
 def test_wrapped() -> None:

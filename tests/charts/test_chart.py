@@ -148,3 +148,14 @@ def test_names_instead_of_numbers() -> None:
         (300, 200), Scale(0, 1), Scale.of_cells(2, downwards=True), y_names=["first", "second"]
     )
     assert named.box[0] > plain.box[0]
+    # The first one stands at the upper cell: written alone, it is all that is there.
+    left, top, _, bottom = named.box
+    middle = (top + bottom) // 2
+    for cell, name in (((0, 0, left, middle), "first"), ((0, middle, left, bottom), "second")):
+        names = [name if name == other else "" for other in ("first", "second")]
+        alone = Chart(
+            (300, 200), Scale(0, 1), Scale.of_cells(2, downwards=True), y_names=names, gutter=left
+        )
+        assert alone.box == named.box
+        assert alone.picture.crop(cell).tobytes() == named.picture.crop(cell).tobytes()
+        assert alone.picture.tobytes() != named.picture.tobytes()

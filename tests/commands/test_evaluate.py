@@ -136,6 +136,18 @@ def test_files_that_are_skipped_are_listed(
     assert diffcli(*judged, "--quiet").err == ""
 
 
+def test_classes_without_a_held_out_picture_are_named(
+    diffcli: Command, data: LabelledImages, tmp_path: Path, samples: Path
+) -> None:
+    names = (*NAMES, *(f"rare-{number}" for number in range(6)))
+    labels = torch.cat([data.labels[:100], torch.arange(3, 9)])
+    folder = write_folder(tmp_path / "data", LabelledImages(data.images[:106], labels, names))
+    judged = ("evaluate", "--samples", samples, "--data", folder)
+    rare = "rare-0, rare-1, rare-2, rare-3, rare-4, ..."
+    assert diffcli(*judged).err.endswith(f"of 6 classes no picture is held out: {rare}\n")
+    assert diffcli(*judged, "--quiet").err == ""
+
+
 def test_copies_of_one_picture_as_data(
     diffcli: Command, data: LabelledImages, tmp_path: Path, samples: Path
 ) -> None:

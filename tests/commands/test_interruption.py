@@ -110,6 +110,7 @@ def test_when_the_disk_takes_no_more_the_last_good_state_and_model_stay(
     assert failed.stderr.startswith("diffcli: ")
     assert failed.stderr.count("\n") == 1, failed.stderr
     assert "File too large" in failed.stderr
+    assert failed.stderr.endswith(f"go on with: diffcli train --resume {Path('runs', 'a')}\n")
     assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
     assert not list(run.glob(".*"))
 

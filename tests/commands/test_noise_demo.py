@@ -14,10 +14,12 @@ from diffcli.core.parameters import ScheduleConfig, ScheduleName
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.data.images import to_model_range, to_pixels
 from diffcli.figures.noise_data import Noising
+from diffcli.figures.noise_figure import noise_figure
 from diffcli.files.checkpoint import load_model, save_model
 from diffcli.files.pictures import from_pillow, to_pillow
 from tests import tiny
 from tests.conftest import Command
+from tests.figures.places import place_of
 
 pytestmark = pytest.mark.long
 
@@ -49,23 +51,6 @@ def noised(path: Path, t: int, seed: int, name: ScheduleName = "linear") -> Imag
     epsilon = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     alpha_bar = NoiseSchedule.from_config(ScheduleConfig(name, 300)).alphas_cumprod[t]
     return to_pillow(to_pixels(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon))
-
-
-def place_of(panel: Image.Image, figure: Image.Image) -> tuple[int, int]:
-    """Left and top of the only place where ``figure`` has exactly ``panel``."""
-    panel = panel.convert("RGB")
-    content, stride = figure.tobytes(), 3 * figure.width
-    first = panel.tobytes()[: 3 * panel.width]
-    places = []
-    for top in range(figure.height - panel.height + 1):
-        row = content[top * stride : (top + 1) * stride]
-        offset = row.find(first)
-        if offset >= 0 and offset % 3 == 0:
-            box = (offset // 3, top, offset // 3 + panel.width, top + panel.height)
-            if figure.crop(box).tobytes() == panel.tobytes():
-                places.append(box[:2])
-    assert len(places) == 1
-    return places[0]
 
 
 def test_the_line_of_the_readme(diffcli: Command, photo: Path) -> None:
@@ -176,6 +161,14 @@ def test_the_rest_of_the_picture_at_the_last_timestep(diffcli: Command, photo: P
     said = " ".join(result.err.split())
     assert f"{100 * math.sqrt(alpha_bar):.3g} % of the picture's amplitude" in said
     assert f"its distribution is {nats:.3g} nats from N(0, 1)" in said
+
+
+def test_a_single_timestep_with_as_much_noise_as_signal() -> None:
+    """Its log-SNR is exactly 0, from the lowest to the highest."""
+    noising = Noising(Image.radial_gradient("L"), seed=1)
+    process = noising.process("half", NoiseSchedule(torch.tensor([0.5])), [0])
+    figure = noise_figure("a.png", noising, [process])
+    place_of(process.steps[0].values.picture, figure)
 
 
 def test_the_histogram_has_area_one() -> None:

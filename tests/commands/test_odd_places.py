@@ -93,6 +93,21 @@ def test_names_of_files(place: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are Unicode")
+def test_names_that_the_encoding_of_files_lacks(place: Path) -> None:
+    environment: dict[str, str | None] = {
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"
+    }  # fmt: skip
+    draw = ("sample", "-m", "m.safetensors", "-l", "2", "-n", "1")
+    done = run(place, *draw, "--out-dir", "out", environment=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("diffcli: the file names of this system, in ascii, cannot have")
+    assert "Traceback" not in done.stderr
+    numbered = run(place, *draw, "-o", "{index}.png", environment=environment)
+    assert (numbered.returncode, numbered.stdout) == (0, "0.png\n"), numbered.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are Unicode")
 @pytest.mark.parametrize("command", ["train --from", "distill", "sample -m", "info"])
 def test_a_model_whose_name_is_no_unicode(place: Path, command: str) -> None:
     (place / "m.safetensors").rename(place / "m\udcff.safetensors")

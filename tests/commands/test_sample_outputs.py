@@ -1,7 +1,9 @@
 """``diffcli sample``: every output form, and that other programs open it."""
 
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,12 @@ from diffcli.commands.drawing import Drawing
 from diffcli.commands.options import Target
 from diffcli.core.parameters import SamplingSettings
 from diffcli.files.checkpoint import save_model
+from diffcli.files.writing import write_new
+from diffcli.sampling import outputs
 from diffcli.sampling.provenance import read_provenance
 from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
+from tests.conftest import Command
 
 
 class TestOutputs:
@@ -44,6 +49,21 @@ class TestOutputs:
         found = ImageFolder("out")
         assert found.classes == ["o_ne", "zero", "zwei ü"]
         assert len(found) == 6
+
+    def test_a_full_disk_leaves_the_pictures_before_and_says_how_many(
+        self, diffcli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def until_full(path: Path, content: bytes, durable: bool) -> Path:
+            if len(list(tmp_path.glob("out/*/*.png"))) == 5:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return write_new(path, content, durable)
+
+        monkeypatch.setattr(outputs, "write_new", until_full)
+        monkeypatch.chdir(tmp_path)
+        result = diffcli("sample", "-m", model, "-l", "all", "-n", "3", "--out-dir", "out")
+        assert (result.code, result.out) == (1, "")
+        assert "interrupted: 5 of 9 pictures are finished\n" in result.err
+        assert result.err.splitlines()[-1].startswith("diffcli: No space left on device: ")
 
     def test_the_paths_of_many_files_are_kept_for_json_alone(
         self, draw: Draw, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +192,9 @@ class TestOutputs:
         out, err = draw("-n", "1", "--seed", "2", "-o", "a.png")
         assert (out, Path("a.png").read_bytes()) == ("a-1.png\n", before)
         assert "a.png exists; writing a-1.png" in err
+        out, err = draw("-n", "1", "--seed", "3", "-o", "a.png", "--quiet")
+        assert (out, err) == ("a-2.png\n", "")
+        Path("a-2.png").unlink()
         out, _ = draw("-n", "1", "--seed", "2", "-o", "a.png", "--force")
         assert (out, Path("a.png").read_bytes()) == ("a.png\n", Path("a-1.png").read_bytes())
 
@@ -209,6 +232,18 @@ class TestOutputs:
         assert len(set(pixels.values())) == 3
         draw("--from", "half.png", "-o", "again.png")
         assert Path("again.png").read_bytes() == Path("half.png").read_bytes()
+
+    def test_a_sheet_of_guidance_is_guided_at_all_timesteps_or_in_the_interval(
+        self, draw: Draw
+    ) -> None:
+        made = tiny.description(sampling=SamplingSettings("ddim", 4, 1.5, (5, 9)))
+        save_model(Path("guided.safetensors"), made, tiny.network().state_dict())
+        sheet = ("-l", "2", "--sheet", "guidance=1,3", "--seed", "5", "-m", "guided.safetensors")
+        draw(*sheet, "-o", "all.png")
+        assert read_provenance(Path("all.png")).request.settings.guidance_interval is None
+        draw(*sheet, "--guidance-interval", "2-8", "-o", "some.png")
+        assert read_provenance(Path("some.png")).request.settings.guidance_interval == (2, 8)
+        assert Path("all.png").read_bytes() != Path("some.png").read_bytes()
 
     def test_a_sheet_of_etas_has_the_pictures_of_each(self, draw: Draw) -> None:
         start = ("-l", "1", "-n", "1", "--seed", "3", "--steps", "6", "--sampler", "dpmpp-sde")

@@ -10,7 +10,9 @@ from safetensors.torch import load, load_file
 
 from diffcli.commands.console import typed
 from diffcli.files.checkpoint import load_model, read_description
+from diffcli.training import plan
 from diffcli.training.run_folder import RunFolder
+from diffcli.training.trainer import Trainer
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
@@ -251,6 +253,38 @@ def test_without_a_compiler_a_message_is_printed_and_training_goes_on(
 
     config = json.loads((tmp_path / "runs" / "tried" / "config.json").read_text())
     assert config["compile"] is True
+
+
+def test_a_resumed_run_is_compiled_if_asked_or_if_it_was_before(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Trainer] = []
+    monkeypatch.setattr(Trainer, "compile", compiled.append)
+    monkeypatch.chdir(tmp_path)
+    steps = iter(range(2, 9))
+
+    def train(*options: object) -> int:
+        compiled.clear()
+        done = diffcli("train", *options, "--max-steps", next(steps), "--quiet")
+        assert done.code == 0, done.err
+        return len(compiled)
+
+    assert train("--data", pictures, "--batch-size", "4", "--name", "a") == 0
+    assert train("--resume", "a") == 0
+    assert train("--resume", "a", "--compile") == 1
+    assert train("--resume", "a") == 1
+
+
+def test_the_plan_of_a_resumed_run_is_what_is_left_of_it(
+    diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "measure_speed", lambda _: 8.0)
+    options = ("--data", pictures, "--batch-size", "4", "--name", "a", "--quiet")
+    assert diffcli("train", *options, "--max-steps", "3").code == 0
+    for limit, seconds in (("12", 4.5), ("4", 0.5)):
+        again = ("train", "--resume", "a", "--max-steps", limit, "--dry-run", "--json")
+        assert json.loads(diffcli(*again).out)["plan"]["seconds"] == pytest.approx(seconds)
 
 
 def test_options_of_the_run_are_in_its_configuration(

@@ -200,6 +200,8 @@ def test_what_cannot_be_tuned(diffcli: Command, run: RunFolder, tmp_path: Path) 
     assert other.is_one_line_error(2, "the model has the classes")
     with run.locked():
         assert diffcli("tune", "bars").is_one_line_error(2, "another process")
+    judge = diffcli("tune", "bars", "--features", "judge.safetensors")
+    assert judge.is_one_line_error(2, "judge.safetensors")
     lost = tmp_path / "lost.safetensors"
     description = replace(read_description(run.path / "model.safetensors"), dataset="gone")
     save_model(lost, description, tiny.network().state_dict())

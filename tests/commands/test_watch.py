@@ -16,8 +16,12 @@ from PIL import Image
 from rich.console import Console
 
 from diffcli.commands.preview import HalfBlocks
+from diffcli.core.parameters import SamplingSettings
+from diffcli.core.samplers import Step
 from diffcli.core.schedule import NoiseSchedule
 from diffcli.files.checkpoint import save_model
+from diffcli.sampling.model import Model
+from diffcli.sampling.request import SampleRequest
 from tests import tiny
 from tests.conftest import Command
 
@@ -98,6 +102,25 @@ def test_a_line_per_step_where_there_is_no_terminal(diffcli: Command, runs: Path
     assert result.out.splitlines() == [*expected, "step 4/4   t = 4 -> clean"]
     assert "seed: 3" in result.err
     assert 'o"ne' in result.err
+
+
+def test_it_draws_as_the_options_say(
+    diffcli: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[SampleRequest] = []
+    trace = Model.trace
+
+    def record(model: Model, request: SampleRequest) -> Iterator[Step]:
+        drawn.append(request)
+        return trace(model, request)
+
+    monkeypatch.setattr(Model, "trace", record)
+    options = ("--sampler", "ddim", "--guidance", "2.5", "--steps", "3")
+    assert diffcli("watch", "--label", "2", "--seed", "9", *options).code == 0
+    assert diffcli("watch", "--label", "2", "--seed", "9").code == 0
+    settings = SamplingSettings("ddim", 3, 2.5)
+    assert drawn[0] == SampleRequest((2,), 1, 9, settings)
+    assert drawn[1] == SampleRequest((2,), 1, 9, tiny.description().sampling)
 
 
 def test_the_seed_picks_a_class(diffcli: Command, runs: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -145,6 +146,25 @@ def test_clear_labels_are_found_among_many() -> None:
     assert found.posterior.argmax(1).tolist() == [3, 9, 0]
     assert float(found.posterior.amax(1).min()) > 0.999
     assert torch.allclose(found.posterior.sum(1), torch.ones(3).double())
+
+
+def test_a_label_is_given_up_if_it_is_clearly_worse_and_compared_to_the_end_if_not() -> None:
+    far, near = 0.6, 0.1  # nats of difference: 44, and 1.2, which is known without error
+    means = torch.cat([ZERO, ZERO + near, ZERO + far])
+    model = denoiser(means)
+    asked: Counter[int] = Counter()
+
+    def count(_network: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+        asked.update(given[2].tolist())
+
+    model.network.register_forward_pre_hook(count)
+    posterior = score(model, ZERO, batch_size=8).posterior
+    assert posterior.argmax(1) == 0
+    assert 0.1 < float(posterior[0, 1]) < 0.4
+    # Two noises at each of 64 timesteps; of the best one also those of the bits.
+    assert asked[1] == 128
+    assert asked[0] == 128 + 2 * 16 + 1
+    assert asked[2] < 32
 
 
 class MostImages(TorchFunctionMode):

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from diffcli.data.folder import list_pictures, load_folder
 from diffcli.data.sources import load_data
 from diffcli.errors import DiffcliError, UsageError
 from diffcli.files.reading import open_picture
+from tests.rights import unprivileged
 from tests.training.pictures import CLASSES, tiny_digits, write_folder
 
 
@@ -52,6 +54,23 @@ def test_the_order_is_that_of_names_on_all_systems(
     for label, name in enumerate(names):
         own = [path.relative_to(tmp_path / name).as_posix() for path, of in files if of == label]
         assert own == ["B.png", "D/c.png", "a/c.png", "a-1/c.png", "a.png"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "seteuid"), reason="Windows folders do not have the rights of chmod"
+)
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one() -> None:
+    # The folders of pytest cannot even be entered without the rights of root.
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        solid(Path(place, "a", "new", "a.png"), (4, 4), 10, "L")
+        solid(Path(place, "a", "old", "b.png"), (4, 4), 10, "L")
+        closed = Path(place, "a", "new")
+        closed.chmod(0o000)
+        with unprivileged(), pytest.raises(PermissionError) as error:
+            load_folder(Path(place))
+        assert error.value.filename == str(closed)
+        closed.chmod(0o755)
 
 
 def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from diffcli.data.mnist import load_mnist
 from diffcli.errors import DiffcliError
 from diffcli.evaluation import classifier
 from diffcli.evaluation import provide as providing
-from diffcli.evaluation.network import FeatureNetwork
+from diffcli.evaluation.network import FeatureNetwork, read_images
 from diffcli.evaluation.provide import (
     Role,
     count_features,
@@ -55,6 +55,8 @@ def test_that_of_another_data_set_is_trained_once(cache: Path) -> None:
     assert description.class_names == train.class_names
     assert description.image_size == (8, 8)
     assert description.training["seed"] == 0
+    recognised = read_images(network, test.images).logits.argmax(1) == test.labels
+    assert 0 < description.training["test_accuracy"] == float(recognised.double().mean()) < 1
     assert usual_place("main", train).is_file()
     seen.clear()
     again, loaded = provide("main", train, test, CPU, count)

@@ -12,11 +12,20 @@ from hypothesis import strategies as st
 from diffcli.core.generate import count_evaluations
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.schedule import step_plan
+from diffcli.data.images import proportional_subset
+from diffcli.evaluation import tuning
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
 from diffcli.evaluation.network import read_images
 from diffcli.evaluation.provide import train_features
 from diffcli.evaluation.samples import draw_samples
-from diffcli.evaluation.tuning import DrawnDistance, Trial, search, tune
+from diffcli.evaluation.tuning import (
+    CancelledError,
+    DrawnDistance,
+    Interrupted,
+    Trial,
+    search,
+    tune,
+)
 from diffcli.sampling.model import Model
 from tests import tiny
 from tests.evaluation.pictures import NAMES, bars
@@ -29,7 +38,7 @@ def guided_share(settings: SamplingSettings) -> float:
     return sum(settings.guidance_at(t) != 1 for t, _ in plan) / len(plan)
 
 
-def bowl(settings: SamplingSettings, _pictures: int = 0, _seed: int = 0) -> float:
+def bowl(settings: SamplingSettings, *_: object) -> float:
     """Least at 10 steps of ddpm, spacing 1.75, guidance 1.6 at about half of the steps."""
     return (
         abs(math.log(settings.steps / 10))
@@ -63,7 +72,7 @@ def test_the_best_settings_are_found(start: SamplingSettings) -> None:
 
 
 def test_the_share_of_noise_is_found() -> None:
-    def likes_some(settings: SamplingSettings, *_: int) -> float:
+    def likes_some(settings: SamplingSettings, *_: object) -> float:
         return abs(settings.eta - 0.55) if settings.sampler == "dpmpp-sde" else 2.0
 
     best = last(search(likes_some, SamplingSettings("ddim", 8), T, 8)).best
@@ -72,12 +81,60 @@ def test_the_share_of_noise_is_found() -> None:
 
 
 def test_guidance_is_found_from_settings_without_it() -> None:
-    def likes_one_guided_step(settings: SamplingSettings, *_: int) -> float:
+    def likes_one_guided_step(settings: SamplingSettings, *_: object) -> float:
         return abs(guided_share(settings) * settings.steps - 1) + 0.01 * settings.steps
 
     best = last(search(likes_one_guided_step, SamplingSettings("ddpm", 8), T, 8)).best
     assert round(guided_share(best) * best.steps) == 1
     assert best.steps < 8
+
+
+def guided_from(first: int, last: int, steps: int = 8) -> SamplingSettings:
+    plan = step_plan(T, steps, 1.0)
+    return SamplingSettings("ddim", steps, 1.5, (plan[last][1] + 1, plan[first][0]))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (2, 4, {(4, 4), (2, 2), (0, 4), (2, 6), (4, 6), (0, 2)}),
+        (0, 2, {(2, 2), (0, 0), (0, 4), (2, 4)}),
+        (6, 7, {(4, 7), (4, 5)}),
+        (1, 6, {(3, 6), (1, 4), (0, 6), (1, 7), (3, 7), (0, 4)}),
+        (2, 7, {(4, 7), (2, 5), (0, 7), (0, 5)}),
+    ],
+)
+def test_guided_steps_begin_and_end_a_quarter_of_all_earlier_or_later(
+    first: int, last: int, expected: set[tuple[int, int]]
+) -> None:
+    start = guided_from(first, last)
+    plan = step_plan(T, start.steps, start.spacing)
+
+    def likes_the_start(settings: SamplingSettings, *_: object) -> float:
+        return 0.0 if settings == start else 1.0
+
+    found = set()
+    for trial in search(likes_the_start, start, T, 100):
+        settings = trial.settings
+        if trial.pictures > 1000 or settings == start:
+            continue
+        if settings == replace(start, guidance_interval=settings.guidance_interval):
+            guided = [step for step, (t, _) in enumerate(plan) if settings.guidance_at(t) != 1]
+            assert guided == list(range(guided[0], guided[-1] + 1))
+            assert (settings.guidance_interval is None) == (len(guided) == len(plan))
+            found.add((guided[0], guided[-1]))
+    assert found == expected
+
+
+def test_guidance_that_applies_at_no_step_or_costs_too_much_is_left_out() -> None:
+    for start, most in (
+        (SamplingSettings("ddim", 4, 1.5, (1, 2)), 8),  # between two of the timesteps
+        (SamplingSettings("ddim", 3, 1.5), 1),
+    ):
+        first = next(search(bowl, start, T, most))
+        assert first.settings.guidance_scale == 1
+        assert first.settings.guidance_interval is None
+        assert count_evaluations(first.settings, T) == min(start.steps, most)
 
 
 @pytest.mark.long
@@ -100,7 +157,7 @@ def test_no_trial_costs_more_than_allowed_or_is_made_twice(
     start = SamplingSettings("dpmpp", steps, scale, interval, spacing)
     seen: dict[int, dict[SamplingSettings, float]] = {}
 
-    def noisy(settings: SamplingSettings, pictures: int, seed: int) -> float:
+    def noisy(settings: SamplingSettings, _pictures: int, seed: int, _: Interrupted) -> float:
         # Not hash(), which is another one in every process.
         return zlib.crc32(repr((settings, seed, choice)).encode()) % 1000
 
@@ -117,10 +174,10 @@ def test_what_other_pictures_do_not_confirm_does_not_stay() -> None:
     start = SamplingSettings("ddim", 10)
     searched: set[int] = set()
 
-    def few_steps(settings: SamplingSettings, *_: int) -> float:
+    def few_steps(settings: SamplingSettings, *_: object) -> float:
         return 1.0 if settings.steps < 10 else 2.0 if settings == start else 3.0
 
-    def by_chance(settings: SamplingSettings, pictures: int, seed: int) -> float:
+    def by_chance(settings: SamplingSettings, pictures: int, seed: int, _: Interrupted) -> float:
         """Likes few steps in every picture but those that the search does not see."""
         if pictures == 8000 and len(searched) == 4 and seed not in searched:
             return 2.0 if settings == start else 2.5
@@ -136,9 +193,10 @@ def test_what_other_pictures_do_not_confirm_does_not_stay() -> None:
 
 def test_the_search_ends_with_its_time() -> None:
     shares: list[float] = []
-    found = tune(bowl, SamplingSettings("dpmpp", 16), T, 100, 1e-9, lambda s, _: shares.append(s))
+    start = SamplingSettings("dpmpp", 16)
+    found = tune(bowl, start, T, 100, 1e-9, lambda share, _: shares.append(share))
     assert (found.trials, shares, found.pictures) == (1, [1.0], 1000)
-    assert found.after == found.before
+    assert found.after == found.before == (start, bowl(start))
 
 
 def test_an_interrupted_search_is_compared_as_one_that_is_over() -> None:
@@ -154,7 +212,7 @@ def test_an_interrupted_search_is_compared_as_one_that_is_over() -> None:
 def test_few_pictures_are_compared_after_an_interruption() -> None:
     drawn: list[int] = []
 
-    def counted(settings: SamplingSettings, pictures: int, _: int) -> float:
+    def counted(settings: SamplingSettings, pictures: int, *_: object) -> float:
         drawn.append(pictures)
         return bowl(settings)
 
@@ -162,6 +220,59 @@ def test_few_pictures_are_compared_after_an_interruption() -> None:
     found = tune(counted, start, T, 100, 60, interrupted=lambda: drawn[-1] == 4000)
     assert found.pictures == 1000
     assert drawn[-3:] == [4000, 1000, 1000]
+
+
+def test_a_trial_is_cancelled_and_what_was_found_is_compared() -> None:
+    asked: list[SamplingSettings] = []
+
+    def cancelled(settings: SamplingSettings, _p: int, _s: int, interrupted: Interrupted) -> float:
+        asked.append(settings)
+        if interrupted():
+            raise CancelledError
+        return bowl(settings)
+
+    start = SamplingSettings("dpmpp", 16)
+    found = tune(cancelled, start, T, 100, 60, interrupted=lambda: len(asked) >= 6)
+    # Only two more, to compare: they are drawn to their end.
+    assert asked[6:] == [start, found.after.settings]
+    assert (found.trials, found.pictures) == (5, 1000)
+    assert found.after.distance < found.before.distance == bowl(start)
+
+
+def test_nothing_is_drawn_to_compare_settings_with_themselves() -> None:
+    drawn: list[SamplingSettings] = []
+
+    def first_is_best(settings: SamplingSettings, *_: object) -> float:
+        drawn.append(settings)
+        return float(len(drawn))
+
+    start = SamplingSettings("dpmpp", 16)
+    found = tune(first_is_best, start, T, 100, 60, interrupted=lambda: len(drawn) == 7)
+    assert found.before == found.after == (start, 1.0)
+    assert (len(drawn), found.trials, found.pictures) == (7, 7, 1000)
+
+
+def test_of_many_training_images_a_share_of_each_label_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bars(300, seed=1)
+    network = train_features("main", data, data, torch.device("cpu"), seed=0, epochs=1)[1]
+    model = Model(
+        replace(tiny.description(), class_names=NAMES), tiny.denoiser(), tmp_path / "a.safetensors"
+    )
+    monkeypatch.setattr(tuning, "_MOST_READ", 100)
+    settings = SamplingSettings("ddim", 2)
+    found = DrawnDistance(model, data, network)(settings, 90, 7)
+    drawn = fit_gaussian(
+        read_images(network, draw_samples(model, data, 90, 7, settings).images).features
+    )
+    some = data.images[proportional_subset(data.labels, 100, seed=0)]
+    expected, of_all = (
+        frechet_distance(drawn, fit_gaussian(read_images(network, images).features))
+        for images in (some, data.images)
+    )
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert found != pytest.approx(of_all, rel=1e-3)
 
 
 def test_the_distance_is_that_of_pictures_drawn_as_the_settings_say(tmp_path: Path) -> None:
@@ -178,3 +289,5 @@ def test_the_distance_is_that_of_pictures_drawn_as_the_settings_say(tmp_path: Pa
         found.append(distance(settings, 90, 7))
         assert found[-1] == pytest.approx(expected, rel=1e-6)
     assert found[0] != pytest.approx(found[1], rel=0.01)
+    with pytest.raises(CancelledError):
+        distance(settings, 90, 7, lambda: True)

@@ -92,6 +92,7 @@ def test_a_path_that_is_not_unicode_is_wrong_usage() -> None:
 
 
 def test_a_missing_file_and_a_folder_are_one_line_errors_too(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(DiffcliError, match="cannot read the diffcli model"):
-            read_metadata(path)
+    with pytest.raises(UsageError, match="there is no diffcli model"):
+        read_metadata(tmp_path / "nowhere")
+    with pytest.raises(DiffcliError, match="cannot read the diffcli model"):
+        read_metadata(tmp_path)

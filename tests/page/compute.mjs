@@ -39,7 +39,7 @@ const FUNCTIONS = {
     return [...diffusion.generate(denoiser, { ...request, init })];
   },
   labelTimesteps: (count) => diffusion.labelTimesteps(denoiser.schedule, count),
-  posterior: (image, rounds) => [...diffusion.posterior(denoiser, floats(image), rounds)].pop(),
+  posterior: (image, rounds) => [...diffusion.posterior(denoiser, floats(image), rounds)].pop().posterior,
   idealEstimate: (alphasCumprod, points, t, x) =>
     idealEstimate(new diffusion.Schedule(alphasCumprod), points, t, x),
 };

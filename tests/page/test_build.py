@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from diffcli.core.parameters import UNetConfig
+from diffcli.core.denoiser import Denoiser
+from diffcli.core.parameters import SamplingSettings, ScheduleConfig, UNetConfig
+from diffcli.core.schedule import NoiseSchedule
+from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
 from diffcli.page.build import build_page, bundle
 from tests import tiny
@@ -59,6 +62,61 @@ def test_weights_that_are_all_zero() -> None:
     nn.init.zeros_(denoiser.network.head.weight)
     tensors = json.loads(parts(build_page(tiny.description(), denoiser))["model"])["tensors"]
     assert [t["scale"] for t in tensors if t["name"] == "head.weight"] == [1.0]
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours ``#rrggbb`` (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_what_is_shown_can_be_told_from_the_ground() -> None:
+    style = (WEB / "page.css").read_text()
+    themes = [
+        dict(re.findall(r"--(\w+): (#\w{6});", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(themes) == 2
+    for theme in themes:
+        for ground in ("ground", "panel"):
+            for text in ("text", "faint", "accent", "first"):
+                assert contrast(theme[text], theme[ground]) > 4.5, (text, ground)
+            for graphic in ("second", "third", "fourth"):
+                assert contrast(theme[graphic], theme[ground]) > 3, (graphic, ground)
+
+
+def test_whether_labels_can_be_compared() -> None:
+    one = tiny.description(ScheduleConfig("cosine", 1), sampling=SamplingSettings("ddim", 1))
+    few = replace(tiny.description(), sampling=SamplingSettings("consistency", 2))
+    for description, possible in ((tiny.description(), True), (one, False), (few, False)):
+        page = build_page(description, description.build())
+        assert json.loads(parts(page)["model"])["gives_likelihood"] is possible
+
+
+def test_pictures_of_few_values_are_refused() -> None:
+    small = UNetConfig(1, 4, 3, 3, 1, (16,), (1,), 32)
+    denoiser = Denoiser(tiny.network(small), NoiseSchedule.from_config(tiny.COSINE), "v_prediction")
+    with pytest.raises(UsageError, match="of 16 values or more"):
+        build_page(replace(tiny.description(), architecture=small), denoiser)
+
+
+def test_no_name_turns_the_direction_of_writing() -> None:
+    description = replace(
+        tiny.description(), dataset="a\u202eb", class_names=("c\u202ed", "e\x07", "f")
+    )
+    page = build_page(description, tiny.denoiser()).decode()
+    assert "\u202e" not in page
+    model = json.loads(parts(page.encode())["model"])
+    assert model["dataset"] == r"a\u202eb"
+    assert model["class_names"] == [r"c\u202ed", r"e\x07", "f"]
 
 
 def test_a_name_cannot_end_the_element_that_it_stands_in() -> None:

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import PREDICTION_TYPES, Denoiser
 from diffcli.core.embedding import SinusoidalPositionEmbedding
 from diffcli.core.generate import Init, generate
 from diffcli.core.likelihood import VariationalBound
 from diffcli.core.parameters import (
+    PredictionType,
     SamplerName,
     SamplingSettings,
     ScheduleConfig,
@@ -127,18 +128,22 @@ def rounded(network: ConditionalUNet) -> ConditionalUNet:
     return network
 
 
-def page_of(architecture: UNetConfig, schedule: ScheduleConfig) -> tuple[bytes, Denoiser]:
+def page_of(
+    architecture: UNetConfig,
+    schedule: ScheduleConfig,
+    prediction_type: PredictionType = "v_prediction",
+) -> tuple[bytes, Denoiser]:
     """A page, and the model of random weights in it."""
     description = ModelDescription(
         architecture=architecture,
         schedule=schedule,
-        prediction_type="v_prediction",
+        prediction_type=prediction_type,
         sampling=SamplingSettings(),
         class_names=tuple(str(i) for i in range(architecture.num_classes)),
         dataset="none",
     )
     denoiser = Denoiser(
-        rounded(tiny.network(architecture)), NoiseSchedule.from_config(schedule), "v_prediction"
+        rounded(tiny.network(architecture)), NoiseSchedule.from_config(schedule), prediction_type
     )
     return build_page(description, denoiser), denoiser
 
@@ -158,7 +163,14 @@ def mnist() -> tuple[bytes, Denoiser]:
     return page, denoiser
 
 
-@pytest.mark.parametrize("name", ["colour", "mnist"])
+@pytest.fixture(scope="module")
+def detailed() -> tuple[bytes, Denoiser]:
+    """A level of single pixels."""
+    architecture = UNetConfig(1, 8, 12, 3, 1, (16, 16, 32), (1, 1, 1), 32)
+    return page_of(architecture, ScheduleConfig("cosine", 50))
+
+
+@pytest.mark.parametrize("name", ["colour", "detailed", "mnist"])
 def test_the_network(name: str, request: pytest.FixtureRequest) -> None:
     page, denoiser = request.getfixturevalue(name)
     network = denoiser.network
@@ -216,6 +228,23 @@ def test_every_step_of_every_sampler(
         assert (step["t"], step["s"]) == (other.t, other.s)
         close(step["x0"], other.x0.flatten(), atol=1e-4)
         close(step["x"], other.x.flatten(), atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_every_prediction_type(prediction_type: PredictionType) -> None:
+    page, denoiser = page_of(tiny.config(), tiny.COSINE, prediction_type)
+    found, expected = drawn(page, denoiser, SamplingSettings("ddim", 4, guidance_scale=1.5))
+    for step, other in zip(found, expected, strict=True):
+        close(step["x0"], other.x0.flatten(), atol=1e-4)
+
+
+@pytest.mark.long
+def test_a_thousand_timesteps() -> None:
+    """The noise at the first one is so little that float32 would round some of it off."""
+    page, denoiser = page_of(tiny.config(), ScheduleConfig("rectified-flow", 1000))
+    for settings in (SamplingSettings("ddpm", 1000), SamplingSettings("ddpm", 20, spacing=3)):
+        found, expected = drawn(page, denoiser, settings)
+        close(found[-1]["x"], expected[-1].x.flatten(), atol=1e-3)
 
 
 def test_starting_from_a_picture(colour: tuple[bytes, Denoiser]) -> None:

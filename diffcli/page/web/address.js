@@ -30,9 +30,12 @@ export function keep(name, field) {
  */
 export function keepElement(name, element) {
   const before = element.value;
+  const isNumber = element instanceof HTMLInputElement;
   keep(name, {
     get: () => element.value,
     set: (text) => {
+      // A slider would go to its middle.
+      if (isNumber && !(text.trim() && Number.isFinite(Number(text)))) return;
       element.value = text;
       // A list has no value if it has no such entry.
       if (!element.value) element.value = before;

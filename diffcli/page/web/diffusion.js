@@ -32,12 +32,12 @@ export class Schedule {
 
   /** @param {number} t timestep, -1 meaning clean */
   alpha(t) {
-    return t < 0 ? 1 : Math.fround(Math.sqrt(this.alphasCumprod[t]));
+    return t < 0 ? 1 : Math.sqrt(this.alphasCumprod[t]);
   }
 
   /** @param {number} t timestep, -1 meaning clean */
   sigma(t) {
-    return t < 0 ? 0 : Math.fround(Math.sqrt(1 - this.alphasCumprod[t]));
+    return t < 0 ? 0 : Math.sqrt(1 - this.alphasCumprod[t]);
   }
 
   /** The ratio of the powers of signal and noise, infinite if clean. @param {number} t */
@@ -124,7 +124,7 @@ export class Denoiser {
   constructor(network, schedule, predictionType) {
     this.network = network;
     this.schedule = schedule;
-    this.weights = PREDICTION_TYPES[predictionType];
+    this.predicted = PREDICTION_TYPES[predictionType];
   }
 
   /**
@@ -137,7 +137,7 @@ export class Denoiser {
    */
   estimate(x, t, label, guidance = 1) {
     const [alpha, sigma] = [this.schedule.alpha(t), this.schedule.sigma(t)];
-    const [a, b] = this.weights(alpha, sigma);
+    const [a, b] = this.predicted(alpha, sigma);
     const determinant = alpha * b - sigma * a;
     const prediction = this.#guided(x, t, label, guidance);
     return prediction.map((value, i) => clip((b * x[i] - sigma * value) / determinant));
@@ -228,6 +228,9 @@ export const SAMPLERS = {
   }),
 };
 
+/** Those whose steps add noise, which they draw also where its factor is rounded to 0. */
+const ADDS_NOISE = new Set(["ddpm", "dpmpp-sde", "consistency"]);
+
 /**
  * The weights of the last two estimates, extrapolated to the middle of a step.
  *
@@ -259,7 +262,7 @@ function extrapolated(signal, h, before) {
  * @typedef {object} Step
  * @property {number} t
  * @property {number} s -1 meaning clean
- * @property {Float32Array} from the image at t
+ * @property {Float32Array} [from] the image at t, of the first step; of others, x of the one before
  * @property {Float32Array} x the image at s
  * @property {Float32Array} x0 the estimate that the step used
  * @property {Sum} sum
@@ -289,10 +292,10 @@ export function* generate(denoiser, request) {
     const x0 = denoiser.estimate(x, t, request.label, guided ? request.guidance : 1);
     const { variance, eta } = request;
     const sum = SAMPLERS[request.sampler]({ schedule, t, s, before, variance, eta });
-    const noise = sum.noise ? randn(generator, size) : x;
+    const noise = s >= 0 && ADDS_NOISE.has(request.sampler) ? randn(generator, size) : x;
     const old = previous;
-    const from = x;
-    x = from.map(
+    const from = t === plan[0][0] ? x : undefined;
+    x = x.map(
       (value, i) => sum.x * value + sum.x0 * x0[i] + sum.before * old[i] + sum.noise * noise[i],
     );
     yield { t, s, from, x, x0, sum };
@@ -311,13 +314,20 @@ const WIDTH = 1.6;
 const LEFT_OUT = 1e-6;
 
 /**
+ * @typedef {object} Compared
+ * @property {number} round
+ * @property {number} labels how many are compared in this round
+ * @property {number[]} [posterior] by the rounds so far, at the end of one
+ */
+
+/**
  * How well each label explains an image: the weighted errors of its estimates, with the same
  * noise and its opposite for all labels (a diffusion classifier, Li et al. 2023).
  *
  * @param {Denoiser} denoiser
  * @param {Float32Array} image clean
  * @param {number} rounds one timestep each
- * @returns {Generator<number[]>} after each label: the posterior by the rounds so far
+ * @returns {Generator<Compared>} after each label
  */
 export function* posterior(denoiser, image, rounds) {
   const { schedule, network } = denoiser;
@@ -338,10 +348,10 @@ export function* posterior(denoiser, image, rounds) {
         for (let i = 0; i < image.length; i++) sum += (image[i] - estimate[i]) ** 2;
         errors[label] += (weight * sum) / 2;
       }
-      yield found;
+      yield { round, labels: label + 1 };
     }
     found = softmax(errors.map((error) => -error / (round + 1)));
-    yield found;
+    yield { round, labels: errors.length, posterior: found };
   }
 }
 

@@ -4,7 +4,7 @@
 import { keepElement, keepLabel, writeAddress } from "./address.js";
 import { SAMPLERS, Schedule } from "./diffusion.js";
 import { readSeed } from "./random.js";
-import { LabelChoice, find, short, showImage } from "./view.js";
+import { LabelChoice, find, shapeOf, short, showImage } from "./view.js";
 
 /** @typedef {import("./diffusion.js").Step} Step */
 
@@ -25,12 +25,14 @@ const SAMPLER_TEXTS = {
 /**
  * @param {import("./engine.js").Engine} engine
  * @param {import("./worker.js").Description} model
- * @param {(image: Float32Array) => void} onDrawn called with a finished picture
+ * @param {(image: Float32Array | null) => void} onDrawn called with a finished picture, and with
+ *   none when another is begun
  */
 export function mountDraw(engine, model, onDrawn) {
-  const { sampling, class_names: names, architecture } = model;
+  const { sampling, class_names: names } = model;
   const schedule = new Schedule(model.alphas_cumprod);
-  const rows = [new Row("draw-first", schedule), new Row("draw-second", schedule)];
+  const shape = shapeOf(model.architecture);
+  const rows = ["draw-first", "draw-second"].map((id) => new Row(id, schedule, shape));
   const seed = find("draw-seed", HTMLInputElement);
   const steps = find("draw-steps", HTMLInputElement);
   const guidance = find("draw-guidance", HTMLInputElement);
@@ -41,6 +43,8 @@ export function mountDraw(engine, model, onDrawn) {
   /** @type {number | undefined} */
   let timer;
   let asked = "";
+  /** Whether the newest step is shown, and the next one when it comes. */
+  let follows = true;
 
   const label = new LabelChoice(find("draw-label", HTMLSpanElement), "Label ", names, draw);
   const other = new LabelChoice(find("draw-other-label", HTMLSpanElement), "Other label ", names, draw);
@@ -63,19 +67,23 @@ export function mountDraw(engine, model, onDrawn) {
 
   /** @returns {import("./diffusion.js").Request} */
   function request() {
-    const scale = Number(guidance.value);
     return {
       label: label.value,
       seed: readSeed(seed.value),
       sampler: sampler.value,
       steps: Number(steps.value),
-      guidance: scale,
-      // The interval was chosen for the model's own scale.
-      interval: scale === sampling.guidance_scale ? sampling.guidance_interval : null,
+      ...guided(guidance.value),
       spacing: sampling.spacing,
       variance: sampling.variance,
       eta: sampling.eta,
     };
+  }
+
+  /** A guidance scale, in the model's interval if it is the model's. @param {string} text */
+  function guided(text) {
+    const scale = Number(text);
+    const interval = scale === sampling.guidance_scale ? sampling.guidance_interval : null;
+    return { guidance: scale, interval };
   }
 
   /** What is asked for, as text. */
@@ -85,8 +93,10 @@ export function mountDraw(engine, model, onDrawn) {
 
   function draw() {
     stop();
+    onDrawn(null);
     writeAddress();
     asked = settings();
+    follows = true;
     const wanted = request();
     find("draw-sampler-text", HTMLElement).textContent = SAMPLER_TEXTS[wanted.sampler];
     find("draw-command", HTMLElement).textContent = command(wanted);
@@ -99,7 +109,7 @@ export function mountDraw(engine, model, onDrawn) {
     const second =
       compare.value === "label"
         ? { ...wanted, label: other.value }
-        : { ...wanted, guidance: Number(otherGuidance.value), interval: null };
+        : { ...wanted, ...guided(otherGuidance.value) };
     position.max = String(wanted.steps - 1);
     start(0, wanted);
     rows[1].shown = compare.value !== "none";
@@ -113,13 +123,13 @@ export function mountDraw(engine, model, onDrawn) {
    */
   function start(index, wanted) {
     const row = rows[index];
-    const guided = wanted.guidance === 1 ? "" : `, guidance ${wanted.guidance}`;
-    row.clear(`${names[wanted.label]}${guided}`);
+    const scale = wanted.guidance === 1 ? "" : `, guidance ${wanted.guidance}`;
+    row.clear(`${names[wanted.label]}${scale}`);
     engine.ask(
       { kind: "draw", channel: `draw-${index}`, request: wanted },
       (/** @type {Step} */ step) => {
-        row.add(step, architecture);
-        if (index === 0) position.value = String(row.steps.length - 1);
+        row.add(step);
+        if (index === 0 && follows) position.value = String(row.steps.length - 1);
         show();
       },
       () => {
@@ -130,11 +140,10 @@ export function mountDraw(engine, model, onDrawn) {
 
   /** @param {import("./diffusion.js").Request} wanted */
   function command(wanted) {
-    // A name that a shell or the command would take for something else is not written.
-    const name = /^\w[\w.-]*$/.test(names[wanted.label]) ? names[wanted.label] : wanted.label;
     const interval = wanted.interval ? ` --guidance-interval ${wanted.interval.join("-")}` : "";
     return (
-      `diffcli sample -m ${model.name ?? "MODEL"} --label ${name} -n 1 --seed ${wanted.seed} ` +
+      `diffcli sample -m ${model.name ?? "MODEL"} ${labelOption(names, wanted.label)} -n 1 ` +
+      `--seed ${wanted.seed} ` +
       `--sampler ${wanted.sampler} --steps ${wanted.steps} --guidance ${wanted.guidance}${interval}`
     );
   }
@@ -142,7 +151,7 @@ export function mountDraw(engine, model, onDrawn) {
   function show() {
     const index = Number(position.value);
     find("draw-step-value", HTMLElement).textContent = `${index + 1} of ${steps.value}`;
-    for (const row of rows) row.show(index, architecture);
+    for (const row of rows) row.show(index);
   }
 
   function stop() {
@@ -154,11 +163,14 @@ export function mountDraw(engine, model, onDrawn) {
   function play() {
     if (timer !== undefined) return stop();
     if (position.value === position.max) position.value = "0";
+    follows = false;
     find("draw-play", HTMLButtonElement).textContent = "Stop";
     show();
     timer = window.setInterval(() => {
-      if (Number(position.value) >= Number(position.max)) return stop();
-      position.value = String(Number(position.value) + 1);
+      if (position.value === position.max) return stop();
+      const next = Number(position.value) + 1;
+      if (next >= rows[0].steps.length) return; // it is not drawn yet
+      position.value = String(next);
       show();
     }, SECONDS_PER_STEP * 1000);
   }
@@ -177,6 +189,7 @@ export function mountDraw(engine, model, onDrawn) {
   find("draw-play", HTMLButtonElement).addEventListener("click", play);
   position.addEventListener("input", () => {
     stop();
+    follows = Number(position.value) >= rows[0].steps.length - 1;
     show();
   });
   return { refresh: () => (asked === settings() ? show() : draw()) };
@@ -187,12 +200,14 @@ class Row {
   /**
    * @param {string} id of its template's copy
    * @param {Schedule} schedule
+   * @param {import("./view.js").Shape} shape
    */
-  constructor(id, schedule) {
+  constructor(id, schedule, shape) {
     const template = find("draw-row", HTMLTemplateElement);
     this.place = find(id, HTMLElement);
     this.place.append(template.content.cloneNode(true));
     this.schedule = schedule;
+    this.shape = shape;
     /** @type {Step[]} */
     this.steps = [];
   }
@@ -208,40 +223,38 @@ class Row {
   /** @param {string} title */
   clear(title) {
     this.steps = [];
+    // What is seen until the first step is of another picture.
+    this.place.classList.add("stale");
     this.#part("title").textContent = title;
     this.#part("film").replaceChildren();
   }
 
-  /**
-   * @param {Step} step
-   * @param {import("./network.js").Architecture} config
-   */
-  add(step, config) {
+  /** @param {Step} step */
+  add(step) {
     this.steps.push(step);
     const still = document.createElement("canvas");
     still.setAttribute("role", "img");
     still.setAttribute("aria-label", `the picture after step ${this.steps.length}`);
-    showImage(still, step.x, shapeOf(config));
+    showImage(still, step.x, this.shape);
     this.#part("film").append(still);
   }
 
-  /**
-   * @param {number} index of the step
-   * @param {import("./network.js").Architecture} config
-   */
-  show(index, config) {
+  /** @param {number} index of the step */
+  show(index) {
     const step = this.steps[index];
     if (!step) return;
-    const shape = shapeOf(config);
-    showImage(this.#canvas("from"), step.from, shape);
-    showImage(this.#canvas("estimate"), step.x0, shape);
-    showImage(this.#canvas("to"), step.x, shape);
+    this.place.classList.remove("stale");
+    showImage(this.#canvas("from"), step.from ?? this.steps[index - 1].x, this.shape);
+    showImage(this.#canvas("estimate"), step.x0, this.shape);
+    showImage(this.#canvas("to"), step.x, this.shape);
     this.#part("formula").textContent = formula(step);
     this.#part("numbers").replaceChildren(
       ...["timestep", "ᾱ", "SNR"].map((title, i) => {
         const row = document.createElement("tr");
         const cells = [step.t, step.s].map((t) => this.#numbers(t)[i]);
-        row.append(...[title, ...cells].map(cell));
+        const head = cell("th", title);
+        head.setAttribute("scope", "row");
+        row.append(head, ...cells.map((text) => cell("td", text)));
         return row;
       }),
     );
@@ -272,16 +285,23 @@ class Row {
 }
 
 /**
- * @param {import("./network.js").Architecture} config
- * @returns {import("./view.js").Shape}
+ * The option of the command that draws a label.
+ *
+ * @param {string[]} names
+ * @param {number} label
  */
-export function shapeOf(config) {
-  return [config.image_channels, config.image_height, config.image_width];
+function labelOption(names, label) {
+  const name = names[label];
+  // A name that a shell or the command would take for something else is not written, unless its
+  // number is the name of another label.
+  if (/^\w[\w.-]*$/.test(name)) return `--label ${name}`;
+  if (!names.includes(String(label))) return `--label ${label}`;
+  return `--label='${name.replaceAll("'", "'\\''")}'`;
 }
 
-/** @param {string} text */
-function cell(text) {
-  const element = document.createElement("td");
+/** @param {"th" | "td"} kind @param {string} text */
+function cell(kind, text) {
+  const element = document.createElement(kind);
   element.textContent = text;
   return element;
 }

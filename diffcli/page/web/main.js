@@ -32,19 +32,21 @@ function start() {
   );
   describe(model);
   const noise = mountNoise(engine, model);
-  let drawn = new Float32Array();
+  /** @type {Float32Array | null} */
+  let drawn = null;
+  const users = ["noise-use", "draw-use"].map((id) => find(id, HTMLButtonElement));
   const draw = mountDraw(engine, model, (image) => {
-    drawn = image.slice();
+    drawn = image;
+    for (const button of users) button.disabled = !image;
   });
   const parts = { draw, noise, time: mountTime(model), plane: mountPlane() };
   const tabs = mountTabs(parts);
-  find("noise-use", HTMLButtonElement).addEventListener("click", () => {
-    if (drawn.length) noise.use(drawn);
-  });
-  find("draw-use", HTMLButtonElement).addEventListener("click", () => {
-    tabs.show("noise");
-    if (drawn.length) noise.use(drawn);
-  });
+  for (const button of users) {
+    button.addEventListener("click", () => {
+      tabs.show("noise");
+      if (drawn) noise.use(drawn);
+    });
+  }
   window.addEventListener("resize", () => tabs.refresh());
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tabs.refresh);
   window.addEventListener("hashchange", () => {
@@ -56,12 +58,13 @@ function start() {
 
 /** @param {import("./worker.js").Description} model */
 function describe(model) {
-  const names = model.class_names.length;
+  const count = model.class_names.length;
+  const labels = count === 1 ? "one label" : `${count} labels`;
   const { image_width: width, image_height: height } = model.architecture;
   const parameters = model.tensors.reduce((sum, { count }) => sum + count, 0);
   find("about", HTMLElement).textContent =
     `This file holds a diffusion model of ${parameters.toLocaleString("en")} parameters that draws ` +
-    `pictures of ${width} × ${height} pixels with ${names} labels, trained on ${model.dataset}. ` +
+    `pictures of ${width} × ${height} pixels with ${labels}, trained on ${model.dataset}. ` +
     "It runs here, in your browser; nothing is sent anywhere.";
   find("version", HTMLElement).textContent = `diffcli ${model.version}`;
 }
@@ -69,6 +72,7 @@ function describe(model) {
 /**
  * @typedef {object} Part
  * @property {() => void} refresh draw all that the part shows
+ * @property {() => void} [stop] end what moves in it, since another part is shown
  */
 
 /** @param {Record<string, Part>} parts by the names of their sections */
@@ -95,6 +99,7 @@ function mountTabs(parts) {
 
   /** @param {string} name */
   function show(name) {
+    if (name !== shown) parts[shown].stop?.();
     shown = name;
     refresh();
   }

@@ -3,11 +3,12 @@
 
 import { keep, keepElement, keepLabel, writeAddress } from "./address.js";
 import { Schedule } from "./diffusion.js";
-import { shapeOf } from "./draw.js";
 import { MersenneTwister, randn, readSeed } from "./random.js";
-import { LabelChoice, drawBars, find, short, showImage } from "./view.js";
+import { LabelChoice, drawBars, find, shapeOf, short, showImage } from "./view.js";
 
+/** In pixels of the picture; of large pictures, a share of their side. */
 const BRUSH_RADIUS = 1.7;
+const BRUSH_SHARE = 1 / 16;
 const BINS = 48;
 const HISTOGRAM_RANGE = 3;
 const POSTERIOR_ROUNDS = 8;
@@ -24,13 +25,26 @@ export function mountNoise(engine, model) {
   const [channels, height, width] = shape;
   const schedule = new Schedule(model.alphas_cumprod);
   const t = find("noise-t", HTMLInputElement);
+  const ink = find("noise-ink", HTMLSelectElement);
   const picture = find("noise-picture", HTMLCanvasElement);
+  const noisy = find("noise-x", HTMLCanvasElement);
   const status = find("noise-status", HTMLElement);
-  let image = new Float32Array(channels * height * width).fill(-1);
   let seed = 0;
   let asked = "";
+  /** The number of changes of the picture: one that is read for long must not replace a newer. */
+  let changes = 0;
+  /** What is shown as x. */
+  let x = new Float32Array();
+  /** Whether that is on its way back from the noise, and the status says where. */
+  let denoises = false;
+  /** Where the pointer was last, while it paints. @type {[number, number] | null} */
+  let last = null;
   /** @type {{label: number, share: number}[]} */
   let bars = [];
+  // Digits are white on black, most other drawings are dark on paper.
+  ink.value = channels === 1 ? "white" : "black";
+  keepElement("ink", ink);
+  let image = blank();
   t.max = String(schedule.numTimesteps - 1);
   t.value = String(Math.round(schedule.numTimesteps * 0.4));
   const names = [...model.class_names, "no label"];
@@ -50,32 +64,41 @@ export function mountNoise(engine, model) {
     return JSON.stringify([t.value, label.value, seed]);
   }
 
-  function noised() {
-    const noise = randn(new MersenneTwister(seed), image.length);
-    return schedule.addNoise(image, Number(t.value), noise);
+  /** A picture of the ground that the ink is seen on. */
+  function blank() {
+    return new Float32Array(channels * height * width).fill(ink.value === "white" ? -1 : 1);
+  }
+
+  /** @param {Float32Array<ArrayBuffer>} values @param {string} caption */
+  function showX(values, caption) {
+    x = values;
+    showImage(noisy, x, shape);
+    noisy.setAttribute("aria-label", caption);
+    find("noise-x-caption", HTMLElement).textContent = caption;
+    drawHistogram();
   }
 
   function refresh() {
     writeAddress();
     asked = settings();
     engine.cancel("noise-draw");
+    if (denoises) status.textContent = "";
+    denoises = false;
     const timestep = Number(t.value);
-    const x = noised();
+    const noise = randn(new MersenneTwister(seed), image.length);
     showImage(picture, image, shape);
-    showImage(find("noise-x", HTMLCanvasElement), x, shape);
+    showX(schedule.addNoise(image, timestep, noise), "x: with noise");
     find("noise-t-value", HTMLElement).textContent =
       `${timestep}: x = ${short(schedule.alpha(timestep))} · x₀ + ` +
       `${short(schedule.sigma(timestep))} · ε, ᾱ = ${short(schedule.alphasCumprod[timestep])}, ` +
       `SNR = ${short(schedule.snr(timestep))}`;
-    drawHistogram(x);
     engine.ask(
       { kind: "estimate", channel: "estimate", image: x, t: timestep, label: label.value },
       (estimate) => showImage(find("noise-estimate", HTMLCanvasElement), estimate, shape),
     );
   }
 
-  /** @param {Float32Array} x */
-  function drawHistogram(x) {
+  function drawHistogram() {
     const counts = Array.from({ length: BINS }, () => 0);
     for (const value of x) {
       const bin = Math.floor(((value / HISTOGRAM_RANGE + 1) / 2) * BINS);
@@ -105,23 +128,28 @@ export function mountNoise(engine, model) {
       init: image,
       start,
     };
+    denoises = true;
     engine.ask(
       { kind: "draw", channel: "noise-draw", request },
-      (/** @type {import("./diffusion.js").Step} */ step) => {
-        showImage(find("noise-x", HTMLCanvasElement), step.x, shape);
-        showImage(find("noise-estimate", HTMLCanvasElement), step.x0, shape);
+      (/** @type {import("./diffusion.js").Step & {x: Float32Array<ArrayBuffer>}} */ step) => {
         status.textContent = step.s < 0 ? "denoised" : `t = ${step.s}`;
+        showX(step.x, `x: ${status.textContent}`);
+        showImage(find("noise-estimate", HTMLCanvasElement), step.x0, shape);
       },
     );
   }
 
   function guess() {
     const job = { channel: "posterior", image, rounds: POSTERIOR_ROUNDS };
-    status.textContent = "comparing how well each label explains the picture";
+    denoises = false;
     engine.ask(
       { kind: "posterior", ...job },
-      (/** @type {number[]} */ found) => {
-        bars = found
+      (/** @type {import("./diffusion.js").Compared} */ { round, labels, posterior }) => {
+        status.textContent =
+          `comparing how well each label explains the picture: round ${round + 1} of ` +
+          `${POSTERIOR_ROUNDS}, ${labels} of ${model.class_names.length}`;
+        if (!posterior) return;
+        bars = posterior
           .map((share, i) => ({ label: i, share }))
           .sort((a, b) => b.share - a.share)
           .slice(0, MOST_BARS)
@@ -129,8 +157,9 @@ export function mountNoise(engine, model) {
         drawPosterior();
       },
       () => {
-        const best = bars.reduce((a, b) => (b.share > a.share ? b : a));
-        status.textContent = `most probable label: ${names[best.label]}`;
+        const best = [...bars].sort((a, b) => b.share - a.share).slice(0, 2);
+        const shares = best.map(({ label, share }) => `${names[label]} (${percent(share)})`);
+        status.textContent = `most probable label: ${shares.join(", then ")}`;
       },
     );
   }
@@ -144,6 +173,7 @@ export function mountNoise(engine, model) {
   /** @param {Float32Array<ArrayBuffer>} other */
   function use(other) {
     image = other;
+    changes++;
     bars = [];
     status.textContent = "";
     find("noise-posterior", HTMLCanvasElement).width = 0;
@@ -154,32 +184,42 @@ export function mountNoise(engine, model) {
   /** @param {PointerEvent} event */
   function paint(event) {
     const box = picture.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * width - 0.5;
-    const y = ((event.clientY - box.top) / box.height) * height - 0.5;
+    /** @type {[number, number]} */
+    const here = [
+      ((event.clientX - box.left) / box.width) * width - 0.5,
+      ((event.clientY - box.top) / box.height) * height - 0.5,
+    ];
+    const radius = Math.max(BRUSH_RADIUS, Math.min(height, width) * BRUSH_SHARE);
+    const colour = ink.value === "white" ? 1 : -1;
     const painted = image.slice();
     for (let i = 0; i < height * width; i++) {
-      const distance = Math.hypot((i % width) - x, Math.floor(i / width) - y);
-      const ink = 2 * Math.min(1, Math.max(0, BRUSH_RADIUS - distance)) - 1;
+      const away = distance([i % width, Math.floor(i / width)], last ?? here, here);
+      const share = Math.min(1, Math.max(0, radius - away));
+      const level = colour * (2 * share - 1);
       for (let channel = 0; channel < channels; channel++) {
         const at = channel * height * width + i;
-        painted[at] = Math.max(painted[at], ink);
+        painted[at] = colour * Math.max(colour * painted[at], colour * level);
       }
     }
+    last = here;
     use(painted);
   }
 
   /** @param {File | undefined} file */
   async function open(file) {
     if (!file) return;
+    const number = ++changes;
     try {
-      use(await readPicture(file, shape));
+      const read = await readPicture(file, shape);
+      if (number === changes) use(read);
     } catch {
-      status.textContent = "this file is no picture that the browser can read";
+      if (number === changes) status.textContent = "this file is no picture that the browser can read";
     }
   }
 
   picture.addEventListener("pointerdown", (event) => {
     picture.setPointerCapture(event.pointerId);
+    last = null;
     paint(event);
   });
   picture.addEventListener("pointermove", (event) => {
@@ -192,7 +232,7 @@ export function mountNoise(engine, model) {
   });
   t.addEventListener("input", refresh);
   const actions = {
-    "noise-clear": () => use(new Float32Array(image.length).fill(-1)),
+    "noise-clear": () => use(blank()),
     "noise-new": () => {
       seed = (seed + 1) % 2 ** 32;
       refresh();
@@ -203,18 +243,44 @@ export function mountNoise(engine, model) {
   for (const [id, action] of Object.entries(actions)) {
     find(id, HTMLButtonElement).addEventListener("click", action);
   }
+  ink.addEventListener("input", writeAddress);
+  for (const part of ["noise-guess", "noise-posterior-part"]) {
+    find(part, HTMLElement).hidden = !model.gives_likelihood;
+  }
   const file = find("noise-file", HTMLInputElement);
-  file.addEventListener("change", () => open(file.files?.[0]));
+  file.addEventListener("change", () => {
+    open(file.files?.[0]);
+    file.value = ""; // so that the same file is a change again
+  });
 
   return {
     refresh: () => {
       // The charts alone depend on the size and the colours of the page.
-      if (asked === settings()) drawHistogram(noised());
+      if (asked === settings()) drawHistogram();
       else refresh();
       drawPosterior();
     },
     use,
   };
+}
+
+/** @param {number} share */
+function percent(share) {
+  return `${Math.round(100 * share)} %`;
+}
+
+/**
+ * How far a point is from a segment.
+ *
+ * @param {[number, number]} point
+ * @param {[number, number]} from
+ * @param {[number, number]} to
+ */
+function distance([x, y], [x0, y0], [x1, y1]) {
+  const [dx, dy] = [x1 - x0, y1 - y0];
+  const along = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy || 1);
+  const nearest = Math.min(1, Math.max(0, along));
+  return Math.hypot(x - x0 - nearest * dx, y - y0 - nearest * dy);
 }
 
 /**
@@ -225,14 +291,17 @@ export function mountNoise(engine, model) {
  */
 async function readPicture(file, [channels, height, width]) {
   const bitmap = await createImageBitmap(file);
-  const canvas = new OffscreenCanvas(width, height);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
   const pen = canvas.getContext("2d");
   if (!pen) throw new Error("this browser has no canvas");
   const scale = Math.max(width / bitmap.width, height / bitmap.height);
   const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  pen.imageSmoothingQuality = "high";
   pen.fillStyle = "white";
   pen.fillRect(0, 0, width, height);
   pen.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  bitmap.close();
   const { data } = pen.getImageData(0, 0, width, height);
   const count = height * width;
   const image = new Float32Array(channels * count);

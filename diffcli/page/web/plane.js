@@ -12,6 +12,7 @@ const T = 300;
 const REACH = 2.2;
 const ARROWS = 19;
 const PARTICLES = 300;
+const PARTICLES_PER_TRAIL = 6;
 const STEPS_PER_FRAME = 3;
 const KEY_STEP = 0.1;
 const MOST_OWN = 500;
@@ -95,7 +96,7 @@ export function mountPlane() {
     twister = new MersenneTwister(0);
     const noise = randn(twister, 2 * PARTICLES);
     particles = Array.from({ length: PARTICLES }, (_, i) => [noise[2 * i], noise[2 * i + 1]]);
-    trails = particles.map((particle) => [particle]);
+    trails = particles.filter((_, i) => i % PARTICLES_PER_TRAIL === 0).map((first) => [first]);
     t.value = String(T - 1);
   }
 
@@ -126,7 +127,7 @@ export function mountPlane() {
         sum.x * particle[axis] + sum.x0 * x0[axis] + sum.noise * noise[2 * i + axis];
       return [moved(0), moved(1)];
     });
-    for (const [i, particle] of particles.entries()) trails[i].push(particle);
+    for (const [i, trail] of trails.entries()) trail.push(particles[i * PARTICLES_PER_TRAIL]);
     t.value = String(Math.max(0, to));
     return to >= 0;
   }
@@ -155,9 +156,7 @@ export function mountPlane() {
 
   function draw() {
     const { pen, width, height } = sharp(canvas);
-    const scale = Math.min(width, height) / (2 * REACH);
-    /** @param {Point} point @returns {Point} */
-    const place = ([x, y]) => [width / 2 + x * scale, height / 2 - y * scale];
+    const { scale, place } = frameOf(width, height);
     const timestep = Number(t.value);
     find("plane-t-value", HTMLElement).textContent =
       `${timestep}, ᾱ = ${short(schedule.alphasCumprod[timestep])}`;
@@ -167,9 +166,9 @@ export function mountPlane() {
     pen.strokeStyle = pen.fillStyle = colour("accent");
     pen.globalAlpha = 0.25;
     pen.lineWidth = 1;
-    for (let i = 0; i < trails.length; i += 6) {
+    for (const trail of trails) {
       pen.beginPath();
-      for (const point of trails[i]) pen.lineTo(...place(point));
+      for (const point of trail) pen.lineTo(...place(point));
       pen.stroke();
     }
     pen.globalAlpha = 0.9;
@@ -213,13 +212,11 @@ export function mountPlane() {
     show(t.value);
     refresh();
   });
-  canvas.addEventListener("pointerdown", (event) => {
+  // Not when the pointer goes down: on a phone, a swipe over the plane scrolls the page.
+  canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
-    const scale = Math.min(box.width, box.height) / (2 * REACH);
-    const x = (event.clientX - box.left - box.width / 2) / scale;
-    const y = (box.height / 2 - (event.clientY - box.top)) / scale;
-    own = [...points(), [x, y]];
-    chooseOwn();
+    const { point } = frameOf(box.width, box.height);
+    chooseOwn([...points(), point(event.clientX - box.left, event.clientY - box.top)]);
   });
   canvas.addEventListener("keydown", (event) => {
     const move = MOVES[event.key];
@@ -229,11 +226,9 @@ export function mountPlane() {
       cross = [moved(0), moved(1)];
       draw();
     } else if (event.key === "Enter" || event.key === " ") {
-      own = [...points(), cross];
-      chooseOwn();
+      chooseOwn([...points(), cross]);
     } else if (event.key === "Backspace" || event.key === "Delete") {
-      own = points().slice(0, -1);
-      chooseOwn();
+      chooseOwn(points().slice(0, -1));
     } else {
       return;
     }
@@ -253,7 +248,9 @@ export function mountPlane() {
     refresh();
   });
 
-  function chooseOwn() {
+  /** @param {Point[]} chosen of which a link keeps the first ones */
+  function chooseOwn(chosen) {
+    own = chosen.slice(0, MOST_OWN);
     data.value = OWN;
     restart();
     refresh();
@@ -263,7 +260,24 @@ export function mountPlane() {
     writeAddress();
     draw();
   }
-  return { refresh };
+  return { refresh, stop };
+}
+
+/**
+ * From points of the plane to places in a canvas, and back.
+ *
+ * @param {number} width
+ * @param {number} height
+ */
+function frameOf(width, height) {
+  const scale = Math.min(width, height) / (2 * REACH);
+  return {
+    scale,
+    /** @param {Point} point @returns {Point} */
+    place: ([x, y]) => [width / 2 + x * scale, height / 2 - y * scale],
+    /** @param {number} left @param {number} top @returns {Point} */
+    point: (left, top) => [(left - width / 2) / scale, (height / 2 - top) / scale],
+  };
 }
 
 /**

@@ -30,6 +30,7 @@ export function mountTime(model) {
     similarity(embeddings[row], embeddings[column]),
   );
   listSchedules(model);
+  const curves = [...Object.values(SCHEDULES).map((of) => of(T)), model.alphas_cumprod];
 
   function refresh() {
     writeAddress();
@@ -46,16 +47,14 @@ export function mountTime(model) {
     const values = embeddings.map((other) => similarity(here, other));
     drawCurves(
       find("time-similarity-curve", HTMLCanvasElement),
-      [{ name: "similarity", values, colour: "accent" }],
+      [{ values, colour: "accent" }],
       [-1, 1],
       cursor,
     );
     const logarithmic = scale.value === "log-snr";
-    const curves = [...Object.values(SCHEDULES).map((of) => of(T)), model.alphas_cumprod];
     drawCurves(
       find("time-schedules", HTMLCanvasElement),
       curves.map((shares, i) => ({
-        name: "",
         values: logarithmic ? shares.map((share) => Math.log(share / (1 - share))) : shares,
         colour: COLOURS[i] ?? "text",
       })),

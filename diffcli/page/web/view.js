@@ -3,8 +3,16 @@
 
 /** @typedef {[number, number, number]} Shape channels, height, width of an image */
 
-/** From this number of labels on, they are searched for instead of listed. */
+/** More labels than these are searched for instead of listed. */
 const MANY_LABELS = 20;
+
+/**
+ * @param {import("./network.js").Architecture} config
+ * @returns {Shape}
+ */
+export function shapeOf(config) {
+  return [config.image_channels, config.image_height, config.image_width];
+}
 
 /**
  * @template {HTMLElement} T
@@ -51,7 +59,7 @@ export function showImage(canvas, image, [channels, height, width]) {
 }
 
 /** The grey level of a value in [-1, 1]; others are clipped. @param {number} value */
-export function toPixel(value) {
+function toPixel(value) {
   return Math.round((Math.min(1, Math.max(-1, value)) + 1) * 127.5);
 }
 
@@ -80,7 +88,6 @@ export function sharp(canvas) {
 
 /**
  * @typedef {object} Curve
- * @property {string} name
  * @property {number[]} values
  * @property {string} colour of the style sheet
  */
@@ -100,7 +107,7 @@ export function drawCurves(canvas, curves, [low, high], cursor) {
   const down = height - inset.top - inset.bottom;
   /** @param {number} value */
   const y = (value) => inset.top + ((high - value) / (high - low)) * down;
-  pen.fillStyle = pen.strokeStyle = colour("faint");
+  pen.fillStyle = colour("faint");
   for (const value of [low, (low + high) / 2, high]) {
     pen.fillRect(inset.left, y(value), across, 1);
     pen.fillText(value.toPrecision(2).replace(/\.0$/, ""), 2, y(value) + 4);
@@ -166,7 +173,7 @@ export function drawHeat(canvas, width, height, value) {
 
 /** A number in a few digits. @param {number} value */
 export function short(value) {
-  if (!Number.isFinite(value)) return "∞";
+  if (value === Infinity) return "∞";
   const size = Math.abs(value);
   if (size !== 0 && (size < 0.001 || size >= 10_000)) return value.toExponential(1);
   return String(Number(value.toPrecision(3)));

@@ -21,6 +21,7 @@ import { decodeWeights } from "./weights.js";
  * @property {string[]} class_names
  * @property {import("./weights.js").Tensor[]} tensors
  * @property {boolean} is_distilled
+ * @property {boolean} gives_likelihood whether labels can be compared by it
  * @property {string} dataset
  * @property {string} version
  */
