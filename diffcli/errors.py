@@ -33,6 +33,12 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
+def reason_of(error: OSError) -> str:
+    """What the system refused and of which file, like ``Permission denied: runs/a``."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
 class UsageError(DiffcliError):
     """An argument has a value that cannot be used."""
 

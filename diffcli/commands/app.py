@@ -25,7 +25,7 @@ from diffcli.commands.score import score
 from diffcli.commands.train import train
 from diffcli.commands.tune import tune
 from diffcli.commands.watch import watch
-from diffcli.errors import DiffcliError, printable
+from diffcli.errors import DiffcliError, printable, reason_of
 from diffcli.threads import THREADS
 
 # What writing to a pipe fails with if its reader has gone; on Windows it is an invalid argument.
@@ -99,8 +99,7 @@ class OneLineErrors(TyperGroup):
                 # The reader of stdout has gone; flushing at exit must not fail again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
-            where = f": {error.filename}" if error.filename else ""
-            _fail(f"{error.strerror or error}{where}", 1, error)
+            _fail(reason_of(error), 1, error)
         sys.exit(code if isinstance(code, int) else 0)
 
 

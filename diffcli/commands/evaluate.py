@@ -208,7 +208,7 @@ def evaluate(
     if output:
         title = (
             f"{title_of(source)}: {len(pictures.labels):,} pictures, compared with "
-            f"{Path(data).name}"
+            f"{Path(data).name or data}"
         )
         report = write_output(
             output,

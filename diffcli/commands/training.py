@@ -20,7 +20,7 @@ from diffcli.commands.console import (
 )
 from diffcli.commands.plan import show_plan, status_line
 from diffcli.commands.run_options import Limits
-from diffcli.errors import DiffcliError, UsageError, as_usage_error
+from diffcli.errors import DiffcliError, UsageError, as_usage_error, reason_of
 from diffcli.threads import THREADS
 from diffcli.training.config import RunConfig
 
@@ -173,8 +173,7 @@ def _saved_before(folder: "RunFolder") -> Iterator[None]:
         if folder.position() is None:
             raise
         raise DiffcliError(
-            f"the run cannot be saved: {error.strerror}: {error.filename}; when it can, "
-            f"{_how_to_go_on(folder)}"
+            f"the run cannot be saved: {reason_of(error)}; when it can, {_how_to_go_on(folder)}"
         ) from error
 
 

@@ -362,7 +362,9 @@ def test_errors_are_one_line_and_come_before_the_training_of_a_network(
         2, "the model has the classes"
     )
     own = ("--features", tmp_path / "no.safetensors")
-    assert diffcli(*judged, samples, *own).is_one_line_error(1, "feature network", "--features")
+    assert diffcli(*judged, samples, *own).is_one_line_error(
+        2, "there is no feature network", "--features"
+    )
     assert diffcli("evaluate", "--model", tmp_path / "no").is_one_line_error(2, "no model")
     assert not (tmp_path / "empty").exists()
 

@@ -259,7 +259,11 @@ def test_a_resumed_run_is_compiled_if_asked_or_if_it_was_before(
     diffcli: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[Trainer] = []
-    monkeypatch.setattr(Trainer, "compile", compiled.append)
+
+    def record(trainer: Trainer) -> None:
+        compiled.append(trainer)
+
+    monkeypatch.setattr(Trainer, "compile", record)
     monkeypatch.chdir(tmp_path)
     steps = iter(range(2, 9))
 

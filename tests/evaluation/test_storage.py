@@ -116,5 +116,5 @@ def test_damaged_files_are_refused(saved: Path) -> None:
         saved.write_bytes(content)
         with pytest.raises(DiffcliError, match=r"features\.safetensors"):
             load_features(saved)
-    with pytest.raises(DiffcliError, match=r"cannot read .*absent"):
+    with pytest.raises(DiffcliError, match=r"there is no feature network .*absent"):
         load_features(saved.with_name("absent"))

@@ -13,6 +13,7 @@ const BINS = 48;
 const HISTOGRAM_RANGE = 3;
 const POSTERIOR_ROUNDS = 8;
 const MOST_BARS = 20;
+const SMALLEST_SHARE = 0.005;
 const STEPS_FROM_HERE = 16;
 
 /**
@@ -140,10 +141,9 @@ export function mountNoise(engine, model) {
   }
 
   function guess() {
-    const job = { channel: "posterior", image, rounds: POSTERIOR_ROUNDS };
     denoises = false;
     engine.ask(
-      { kind: "posterior", ...job },
+      { kind: "posterior", channel: "posterior", image, rounds: POSTERIOR_ROUNDS },
       (/** @type {import("./diffusion.js").Compared} */ { round, labels, posterior }) => {
         status.textContent =
           `comparing how well each label explains the picture: round ${round + 1} of ` +
@@ -157,9 +157,12 @@ export function mountNoise(engine, model) {
         drawPosterior();
       },
       () => {
-        const best = [...bars].sort((a, b) => b.share - a.share).slice(0, 2);
-        const shares = best.map(({ label, share }) => `${names[label]} (${percent(share)})`);
-        status.textContent = `most probable label: ${shares.join(", then ")}`;
+        const best = bars
+          .filter(({ share }) => share >= SMALLEST_SHARE)
+          .sort((a, b) => b.share - a.share)
+          .slice(0, 2)
+          .map(({ label, share }) => `${names[label]} (${percent(share)})`);
+        status.textContent = `most probable label: ${best.join(", then ")}`;
       },
     );
   }

@@ -189,6 +189,7 @@ export function mountPlane() {
     const [alpha, sigma] = [schedule.alpha(timestep), schedule.sigma(timestep)];
     const gap = (2 * REACH) / ARROWS;
     pen.strokeStyle = colour("faint");
+    pen.globalAlpha = 0.6;
     for (let i = 0; i < ARROWS * ARROWS; i++) {
       const x = -REACH + gap * ((i % ARROWS) + 0.5);
       const y = -REACH + gap * (Math.floor(i / ARROWS) + 0.5);
@@ -198,6 +199,7 @@ export function mountPlane() {
       const shown = (gap * 0.8 * Math.min(1, length)) / (length || 1);
       arrow(pen, place([x, y]), [dx * shown * scale, -dy * shown * scale]);
     }
+    pen.globalAlpha = 1;
   }
 
   data.addEventListener("input", () => {
