@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from diffcli.sampling.pictures import Pictures
 
 _MOST_ROWS, _MOST_BLOCKS = 40, 12
+# Of the drawings of the shipped digits, 0.2 % are above it.
+_RARELY_ABOVE = 3
 
 
 def score(
@@ -124,7 +126,7 @@ def _document(
     model: "Model", pictures: "Pictures", score: "Score", odd: "Tensor | None"
 ) -> dict[str, Any]:
     names = model.class_names
-    shares = [None] * len(pictures.names) if odd is None else odd.tolist()
+    deviations = [None] * len(pictures.names) if odd is None else odd.tolist()
     return {
         "model": str(model.path),
         **_summary(pictures, score),
@@ -136,15 +138,15 @@ def _document(
                 "posterior": dict(zip(names, posterior.tolist(), strict=True)),
                 "bits_per_dimension": float(bits),
                 "standard_error": float(error),
-                "unusual": share,
+                "unusual": deviation,
             }
-            for name, label, posterior, bits, error, share in zip(
+            for name, label, posterior, bits, error, deviation in zip(
                 pictures.names,
                 pictures.labels,
                 score.posterior,
                 score.bits,
                 score.standard_error,
-                shares,
+                deviations,
                 strict=True,
             )
         ],
@@ -177,13 +179,15 @@ def _print_table(
             else:
                 cells += [Text(), Text()]
         bits, error = score.bits[index], score.standard_error[index]
-        share = [] if odd is None else [f"{odd[index]:.0%}"]
-        table.add_row(*cells, f"{bits:.2f} ± {error:.2f}", *share)
+        deviation = [] if odd is None else [f"{odd[index]:.1f}"]
+        table.add_row(*cells, f"{bits:.2f} ± {error:.2f}", *deviation)
     console.print(table)
     if odd is not None:
         console.print(
-            "unusual: the share of pictures drawn by the model that look more like their label; "
-            f"{int((odd == 1).sum()):,} of {len(odd):,} are more unusual than all of these",
+            "unusual: how much less a picture looks like its label than those that the model draws "
+            "of it, in their standard deviations; above "
+            f"{_RARELY_ABOVE}, where few of these are: {int((odd > _RARELY_ABOVE).sum()):,} of "
+            f"{len(odd):,}",
         )
     summary = _summary(pictures, score)
     if summary["count"] > _MOST_ROWS:
