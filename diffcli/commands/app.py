@@ -43,6 +43,8 @@ class OneLineErrors(TyperGroup):
         """Run a command; errors about an option and a lack of memory get advice."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
         except DiffcliError as error:
             advice = ADVICE.get(error.argument or "")
             if advice is None or error.argument not in self._options(ctx):

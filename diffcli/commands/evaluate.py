@@ -149,12 +149,11 @@ def evaluate(
 
     from diffcli.device import open_device
     from diffcli.evaluation.judge import Judge
-    from diffcli.evaluation.network import check_count
-    from diffcli.evaluation.provide import count_features, find_features
+    from diffcli.evaluation.provide import find_features
     from diffcli.evaluation.samples import draw_samples, fit_samples, read_samples
     from diffcli.evaluation.summary import Evaluation
     from diffcli.figures.report import draw_report
-    from diffcli.files.locations import find_model, title_of
+    from diffcli.files.locations import find_model, model_text, title_of
     from diffcli.files.pictures import encode_png
     from diffcli.sampling.model import Model
 
@@ -170,9 +169,9 @@ def evaluate(
     stored = read_samples(samples) if samples else None
     dataset = _dataset(data, drawer, stored, quiet)
     read = fit_samples(stored, dataset.train) if stored else None
-    dimension = count_features(features, dataset.train, dataset.held_out)
-    remedy = f"; {ADVICE['samples']}" if read else "; draw more with --num"
-    check_count(len(read.images) if read else count, dimension, "samples", remedy)
+    _check_number(len(read.images) if read else count, read is None, features, dataset)
+    if drawer and not quiet:
+        say(model_text(source))
     with ProgressDisplay(quiet) as display:
         network = find_features(
             features,
@@ -254,6 +253,20 @@ def _dataset(
     return dataset
 
 
+def _check_number(number: int, drawn: bool, features: str, dataset: "DataSet") -> None:
+    """Check that there are enough samples for the features that they are compared in.
+
+    Raises:
+        DiffcliError: if not.
+    """
+    from diffcli.evaluation.network import check_count
+    from diffcli.evaluation.provide import count_features
+
+    dimension = count_features(features, dataset.train, dataset.held_out)
+    remedy = "; draw more with --num" if drawn else f"; {ADVICE['samples']}"
+    check_count(number, dimension, "samples", remedy)
+
+
 def _warn(document: dict[str, Any], held_out: "LabelledImages", drawn: bool) -> None:
     copies, compared = document["median"]["copies"], document["real"]["images"]
     if drawn:
@@ -261,8 +274,9 @@ def _warn(document: dict[str, Any], held_out: "LabelledImages", drawn: bool) -> 
     else:
         warn_of_copies(copies, compared, "compare them with the nearest images (--output)")
     if compared < _FEW_HELD_OUT:
+        which = "held out" if compared == len(held_out) else "compared"
         say(
-            f"only {compared} pictures are held out: Frechet distances, precision, recall, density "
+            f"only {compared} pictures are {which}: Frechet distances, precision, recall, density "
             "and coverage are rough; look at the pictures (--output)"
         )
     counted = zip(held_out.class_names, held_out.class_counts, strict=True)

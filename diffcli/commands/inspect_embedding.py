@@ -115,12 +115,12 @@ def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:
     """The embedding that a trained network uses, and a function to what it learned."""
     from diffcli.figures.learned import embedding_of, learned_embedding
     from diffcli.files.checkpoint import load_model
-    from diffcli.files.locations import find_model
+    from diffcli.files.locations import find_model, model_text
 
     path = find_model(wanted)
     description, denoiser = load_model(path)
     if not quiet:
-        say(f"model: {path}")
+        say(model_text(path))
     learned = partial(learned_embedding, denoiser.network, description.class_names)
     return embedding_of(denoiser), learned
 

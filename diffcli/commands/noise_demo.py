@@ -162,7 +162,7 @@ def _find_denoiser(
 ) -> "tuple[Denoiser | None, str]":
     """The wanted model, or the default one if the picture fits it; and a line to print."""
     from diffcli.files.checkpoint import load_model, read_description
-    from diffcli.files.locations import find_model
+    from diffcli.files.locations import find_model, model_text
 
     path = find_model(wanted)
     if wanted is None:
@@ -180,7 +180,7 @@ def _find_denoiser(
                     "name a model with --model, and the picture is resized to fit"
                 )
             return None, ""
-    return load_model(path)[1], f"model: {path}"
+    return load_model(path)[1], model_text(path)
 
 
 def _fitted(picture: "Image", denoiser: "Denoiser") -> "Image":

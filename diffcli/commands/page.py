@@ -34,7 +34,7 @@ def page(
     check_output(output, (".html", ".htm"))
 
     from diffcli.files.checkpoint import load_model
-    from diffcli.files.locations import find_model, shipped_name
+    from diffcli.files.locations import find_model, model_text, shipped_name
     from diffcli.page.build import build_page
 
     source = find_model(model)
@@ -42,7 +42,7 @@ def page(
     content = build_page(description, denoiser, shipped_name(source))
     path = write_output(output, content, force, quiet)
     if not quiet:
-        say(f"model: {source}")
+        say(model_text(source))
         say(f"size: {len(content) / 1e6:.1f} MB; open it in a browser")
     if as_json:
         print(json.dumps({"model": str(source), "file": str(path), "bytes": len(content)}))

@@ -191,7 +191,7 @@ def sample(
     )
 
     from diffcli.device import open_device
-    from diffcli.files.locations import find_model
+    from diffcli.files.locations import find_model, model_text
     from diffcli.sampling.model import Model
     from diffcli.sampling.provenance import ModelIdentity, Provenance, find_recorded_model
 
@@ -239,7 +239,7 @@ def sample(
     if not quiet:
         if before and before.sheet and not arranged.sheet:
             say(f"{picture} is a sheet of {before.sheet.varied}; its rows are left out")
-        say(f"model: {path}")
+        say(model_text(path))
         last = request.interpolation and request.interpolation.last_seed
         say(f"seed: {request.seed}" + (f",{last}" if last not in (None, request.seed) else ""))
     with deferred_interruption() as interruption:

@@ -71,13 +71,14 @@ def score(
     from diffcli.data.images import describe_shape
     from diffcli.device import open_device
     from diffcli.figures.score_figure import score_figure
-    from diffcli.files.locations import find_model
+    from diffcli.files.locations import find_model, model_text
     from diffcli.files.pictures import encode_png
     from diffcli.sampling.model import Model
     from diffcli.sampling.outliers import unusual
     from diffcli.sampling.pictures import read_pictures
 
-    drawer = Model.load(find_model(model), open_device(device))
+    path = find_model(model)
+    drawer = Model.load(path, open_device(device))
     read = read_pictures(pictures, drawer.description.architecture.image_shape, drawer.class_names)
     if output and len(read.names) > _MOST_BLOCKS:
         raise UsageError(
@@ -95,17 +96,19 @@ def score(
         found = drawer.score(read.pixels, seed, display.stage("scoring pictures"))
         labels, show = found.posterior.argmax(1), display.stage("comparing with own drawings")
         odd = unusual(drawer, read.pixels, labels, show) if ood else None
+    if not quiet:
+        say(model_text(path))
     if as_json:
         print(json.dumps(_document(drawer, read, found, odd)))
     else:
         _print_table(drawer, read, found, odd)
     if output:
         figure = score_figure(drawer, read, found)
-        path = write_output(output, encode_png(figure), force, quiet)
+        written = write_output(output, encode_png(figure), force, quiet)
         if not as_json:
-            print(path)
+            print(written)
         elif not quiet:
-            say(f"figure: {path}")
+            say(f"figure: {written}")
 
 
 def _summary(pictures: "Pictures", score: "Score") -> dict[str, Any]:

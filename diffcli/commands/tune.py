@@ -161,6 +161,7 @@ def _tuned(
     interruption: Interruption,
 ) -> "Tuning":
     from diffcli.core.generate import count_evaluations
+    from diffcli.evaluation.tuning import CancelledError
     from diffcli.evaluation.tuning import tune as search
 
     start, num_timesteps = drawer.description.sampling, drawer.num_timesteps
@@ -170,7 +171,10 @@ def _tuned(
         def show(share: float, trial: "Trial") -> None:
             display.show(share, f"{sampling_text(trial.settings)}: {trial.distance:.4f}")
 
-        found = search(distance, start, num_timesteps, most, seconds, show, interruption)
+        try:
+            found = search(distance, start, num_timesteps, most, seconds, show, interruption)
+        except CancelledError as error:
+            raise typer.Abort from error
     if not quiet:
         ended = "interrupted: " if interruption() else ""
         say(f"{ended}{found.trials} settings tried; distances of {found.pictures:,} pictures each:")

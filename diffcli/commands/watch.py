@@ -45,6 +45,7 @@ def watch(
 
     Without a terminal, every step is one line of text.
     """
+    import math
     import secrets
     import time
 
@@ -52,10 +53,12 @@ def watch(
     from rich.live import Live
 
     from diffcli.device import open_device
-    from diffcli.files.locations import find_model
+    from diffcli.files.locations import find_model, model_text
     from diffcli.sampling.labels import label_text
     from diffcli.sampling.model import Model
 
+    if not math.isfinite(fps):
+        raise UsageError(f"--fps must be a number, not {fps}")
     path = find_model(model)
     drawer = Model.load(path, open_device(device))
     if seed is None:
@@ -66,7 +69,7 @@ def watch(
     if len(request) != 1:
         raise UsageError(f"--label {label!r} is more than one class; watch draws one picture")
     names = [drawer.class_names[number] for number in request.labels]
-    say(f"model: {path}  class: {label_text(names, request.weights)}  seed: {seed}")
+    say(f"{model_text(path)}  class: {label_text(names, request.weights)}  seed: {seed}")
     schedule = drawer.denoiser.schedule
     console = Console(highlight=False)
     if not console.is_interactive:

@@ -13,7 +13,7 @@ _LOG_SNRS_OF_SHAPES = [-step / 2 for step in range(9)]
 
 @torch.inference_mode()
 def misfit(denoiser: Denoiser, images: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
-    """How little images look like those of any label; to compare with that of other images.
+    """How little images look like those of any label; to compare with others of the same label.
 
     It is the mean over some noise levels, at which shapes are decided, of::
 

@@ -96,7 +96,7 @@ def search(
         start: to begin with; fewer steps if these need more than ``most_evaluations``.
         num_timesteps: T of the model.
         most_evaluations: of the network for a picture.
-        interrupted: ends all trials but the first one, see ``Distance``.
+        interrupted: see ``Distance``.
 
     Yields:
         What was tried, and the best so far.
@@ -107,7 +107,7 @@ def search(
     best = _within(start, num_timesteps, most_evaluations)
     for level, change in enumerate(_CHANGES):
         pictures, seed = _FEWEST_PICTURES * 2**level, _SEEDS_PER_LEVEL * (level + 1)
-        least = distance(best, pictures, seed, interrupted if level else _never)
+        least = distance(best, pictures, seed, interrupted)
         yield Trial(best, pictures, least, best)
         tried = {best}
         pending = _neighbours(best, num_timesteps, change)
@@ -169,7 +169,10 @@ def tune(
         seconds: to search for; the last trial ends after them.
         on_trial: called with the share of the time that is over, and every trial.
         interrupted: called after every trial and while pictures are drawn; if true, the search
-            ends, but not before one trial.
+            ends.
+
+    Raises:
+        CancelledError: if it was interrupted before anything was tried.
     """
     began, trials, stopped = time.perf_counter(), [], False
     try:
@@ -182,6 +185,8 @@ def tune(
             if share >= 1 or stopped:
                 break
     except CancelledError:
+        if not trials:
+            raise
         stopped = True
     start, best = trials[0].settings, trials[-1].best
     if best == start:

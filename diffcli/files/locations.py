@@ -11,6 +11,7 @@ from diffcli.errors import UsageError
 
 RUNS_FOLDER = Path("runs")
 MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
 SHIPPED_MODELS = ("mnist", "mnist-2step")
 """The models of the package by name, the usual one first."""
 
@@ -42,6 +43,11 @@ def title_of(path: Path) -> str:
     return shipped_name(path) or run or path.name
 
 
+def model_text(path: Path) -> str:
+    """A model's path, or its name if the package has it, in a line that says which one is used."""
+    return f"model: {shipped_name(path) or path}"
+
+
 def find_model(wanted: Path | None = None) -> Path:
     """The path of a model.
 
@@ -59,6 +65,12 @@ def find_model(wanted: Path | None = None) -> Path:
     for candidate in (wanted, wanted / MODEL_FILE, RUNS_FOLDER / wanted / MODEL_FILE):
         if candidate.is_file():
             return candidate
+    for folder in (wanted, RUNS_FOLDER / wanted):
+        if (folder / CONFIG_FILE).is_file():
+            raise UsageError(
+                f"the run {folder} has no model yet: train it further, or name another model",
+                "model",
+            )
     raise UsageError(
         f"there is no model {wanted}: it must be a .safetensors file, a run's folder, the name of "
         f"a run in {RUNS_FOLDER}/, or {' or '.join(SHIPPED_MODELS)}",

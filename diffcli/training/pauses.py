@@ -3,14 +3,14 @@
 import math
 
 _TRAINING_PER_PAUSE = 10
-_FIRST_PAUSES, _EVALUATIONS_AT_FIRST = 8, 1000
+_FIRST_PAUSES, _EVALUATIONS_AT_FIRST = 8, 300
 
 
 class Pauses:
     """Chooses among the ends of epochs.
 
     Pauses take a tenth of the time that training takes, whose backward pass costs twice as much as
-    an evaluation; the first ones are exempt if they are short, of up to a thousand evaluations.
+    an evaluation; the first ones are exempt if they are short, of up to three hundred evaluations.
     Grids of many classes are not: with few pictures, they would take all of a short run.  The
     number of pauses is no more than the square root of that of the steps.  It depends on these
     alone, and not on the clock.

@@ -23,13 +23,12 @@ from diffcli.files.checkpoint import (
 )
 from diffcli.files.documents import decode
 from diffcli.files.header import FileKind, read_metadata
-from diffcli.files.locations import MODEL_FILE, RUNS_FOLDER
+from diffcli.files.locations import CONFIG_FILE, MODEL_FILE, RUNS_FOLDER
 from diffcli.files.pictures import save_png
 from diffcli.files.weights import read_weights, save_weights
 from diffcli.files.writing import TEMPORARY_PATTERN, write_atomically
 from diffcli.training.config import Budget, RunConfig
 
-CONFIG_FILE = "config.json"
 STATE_FILE = "state.safetensors"
 TEACHER_FILE = "teacher.safetensors"
 ORIGIN_FILE = "origin.safetensors"

@@ -70,6 +70,44 @@ def test_a_signal_saves_and_prints_how_to_go_on(
     assert (run / METRICS_FILE).read_text().splitlines()[: len(lines)] == lines
 
 
+SWALLOWS = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    print("went on")
+"""
+
+
+def test_a_signal_in_an_import_that_would_swallow_it_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(SWALLOWS)
+    program = "import signal\nfrom diffcli.__main__ import _interrupt\n"
+    program += "signal.signal(signal.SIGINT, _interrupt)\n"
+    for line, code, out, err in (
+        ("import swallows", 130, "", "diffcli: interrupted\n"),
+        (SWALLOWS, 0, "went on\n", ""),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program + line],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+def test_a_signal_ends_other_commands_with_a_line() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffcli", "evaluate", "-m", "mnist"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    assert process.stderr.readline() == "model: mnist\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "diffcli: interrupted")
+
+
 def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> None:
     # One step on 5,000 pictures takes seconds, so that the second signal falls into it.
     run = tmp_path / "runs" / "a"
@@ -135,9 +173,8 @@ def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
 
 def test_what_is_loaded_while_a_run_writes_is_a_whole_model(pictures: Path, tmp_path: Path) -> None:
     model = tmp_path / "runs" / "a" / "model.safetensors"
-    process = start(
-        tmp_path, "--data", pictures, "--name", "a", "--max-steps", "150", "--batch-size", "20"
-    )
+    options = ("--max-steps", "600", "--batch-size", "20", "--width", "16")
+    process = start(tmp_path, "--data", pictures, "--name", "a", *options)
     wait_for(model, process)
     steps = []
     while process.poll() is None:
@@ -147,4 +184,4 @@ def test_what_is_loaded_while_a_run_writes_is_a_whole_model(pictures: Path, tmp_
     assert steps == sorted(steps)
     # It was replaced under the eyes of the reader.
     assert len(set(steps)) > 3
-    assert load_model(model)[0].training["steps"] == 150
+    assert load_model(model)[0].training["steps"] == 600

@@ -155,6 +155,7 @@ def test_the_seed_picks_a_class_by_its_number_whatever_it_is_called(
         (["--steps", "0"], ["steps", "0"]),
         (["--model", "none"], ["none"]),
         (["--fps", "0"], ["--fps"]),
+        (["--fps", "nan"], ["--fps"]),
     ],
 )
 def test_wrong_usage(diffcli: Command, runs: Path, arguments: list[str], words: list[str]) -> None:

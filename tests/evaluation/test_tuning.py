@@ -239,6 +239,14 @@ def test_a_trial_is_cancelled_and_what_was_found_is_compared() -> None:
     assert found.after.distance < found.before.distance == bowl(start)
 
 
+def test_before_the_first_trial_nothing_is_found() -> None:
+    def cancelled(*_: object) -> float:
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        tune(cancelled, SamplingSettings("ddim", 4), T, 8, 60)
+
+
 def test_nothing_is_drawn_to_compare_settings_with_themselves() -> None:
     drawn: list[SamplingSettings] = []
 

@@ -18,12 +18,13 @@ from diffcli.errors import DiffcliError
 from diffcli.files.arrays import load_npz, save_npz
 from diffcli.files.checkpoint import load_model, save_model
 from diffcli.files.inspection import inspect
+from diffcli.files.locations import CONFIG_FILE
 from diffcli.files.pictures import encode_png
 from diffcli.files.reading import open_picture
 from diffcli.sampling.provenance import ModelIdentity, Provenance, read_provenance
 from diffcli.sampling.request import SampleRequest
 from diffcli.training.config import RunConfig
-from diffcli.training.run_folder import CONFIG_FILE, RunFolder
+from diffcli.training.run_folder import RunFolder
 from tests import tiny
 
 SPLICES = [

@@ -88,6 +88,14 @@ def test_a_shipped_model_goes_by_its_name_whatever_else_has_it(runs: Path, name:
     assert find_model(Path("runs", name)).resolve() == runs / name / "model.safetensors"
 
 
+def test_a_run_without_a_model_is_told_from_none(runs: Path) -> None:
+    (runs / "young").mkdir()
+    (runs / "young" / "config.json").write_text("{}")
+    for named in ("young", "runs/young"):
+        with pytest.raises(UsageError, match=r"the run runs.young has no model yet: train it"):
+            find_model(Path(named))
+
+
 @pytest.mark.parametrize("named", ["nowhere", "unfinished", "runs", "."])
 def test_what_is_no_model_is_wrong_usage(runs: Path, named: str) -> None:
     with pytest.raises(UsageError, match=f"there is no model {named}: it must be"):

@@ -10,7 +10,7 @@ SIZES = st.integers(1, 300)
 
 def most(steps: int, batch_size: int, evaluations: int) -> int:
     """A tenth of three evaluations for each image, but no more than the root; eight short ones."""
-    first = 8 if evaluations <= 1000 else 0
+    first = 8 if evaluations <= 300 else 0
     return min(math.isqrt(steps), first + 3 * steps * batch_size // (10 * evaluations))
 
 

@@ -129,6 +129,7 @@ export function mountNoise(engine, model) {
       init: image,
       start,
     };
+    engine.cancel("posterior");
     denoises = true;
     engine.ask(
       { kind: "draw", channel: "noise-draw", request },
@@ -141,6 +142,7 @@ export function mountNoise(engine, model) {
   }
 
   function guess() {
+    engine.cancel("noise-draw");
     denoises = false;
     engine.ask(
       { kind: "posterior", channel: "posterior", image, rounds: POSTERIOR_ROUNDS },
@@ -211,6 +213,7 @@ export function mountNoise(engine, model) {
   /** @param {File | undefined} file */
   async function open(file) {
     if (!file) return;
+    engine.cancel("posterior");
     const number = ++changes;
     try {
       const read = await readPicture(file, shape);
