@@ -85,10 +85,14 @@ class SampleRequest:
             raise ValueError("noise is found under one label, or for an interpolation two")
         if self.inverted is not None and self.settings.sampler != "ddim":
             raise ValueError("noise of pictures is drawn from with the sampler ddim")
-        if not 1 <= self.per_label <= MAX_PICTURES or len(self) > MAX_PICTURES:
+        if self.per_label < 1:
             raise ValueError(
-                f"{len(self.labels)} labels x {self.per_label} pictures is not in 1 .. "
-                f"{MAX_PICTURES:,}"
+                f"there must be at least one picture of each label, not {self.per_label}"
+            )
+        if len(self) > MAX_PICTURES:
+            raise ValueError(
+                f"{self.per_label} pictures of each label are too many; at most "
+                f"{MAX_PICTURES:,} are drawn at once"
             )
         seeds = 1 if self.interpolation else len(self)
         if not 0 <= self.seed <= MAX_SEED + 1 - seeds:

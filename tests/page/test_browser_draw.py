@@ -49,6 +49,8 @@ def test_the_guidance_of_the_model_is_kept_until_it_is_changed(
     wait_for_film(page, 4)
     command = page.locator("#draw-command")
     assert command.inner_text().endswith(f"--guidance {scale} --guidance-interval 4-9")
+    title = page.locator("#draw-first h2").inner_text()
+    assert title.endswith(f", guidance {scale} at t = 4 to 9")
     page.fill("#draw-guidance", "1.234")
     wait_for_film(page, 4)
     assert command.inner_text().endswith("--guidance 1.2")
@@ -183,7 +185,10 @@ def test_drawing(page: Page, tmp_path: Path) -> None:
         texts.add(page.locator("#draw-sampler-text").inner_text())
     assert (len(pictures), len(texts)) == (5, 5)
     assert all(text.endswith(".") for text in texts)
+    page.fill("#draw-seed", "99999999999")
+    page.locator("#draw-seed").blur()
     before = page.input_value("#draw-seed")
+    assert before == "4294967295"
     page.click("#draw-new-seed")
     assert page.input_value("#draw-seed") != before
     # The address brings all of it back.

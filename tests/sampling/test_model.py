@@ -128,7 +128,7 @@ def test_without_a_seed_pictures_differ(model_file: Path) -> None:
         ({"labels": 3}, "no class of the model"),
         ({"labels": "2-1"}, "the range 2-1 runs backwards"),
         ({"labels": []}, "there must be at least one label"),
-        ({"n": 0}, "not in 1"),
+        ({"n": 0}, "at least one picture"),
         ({"seed": -1}, "seeds must be"),
         ({"steps": 21}, "^steps must be in 1 .. 20"),
         ({"steps": 0}, "steps must be at least 1"),

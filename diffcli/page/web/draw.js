@@ -123,8 +123,7 @@ export function mountDraw(engine, model, onDrawn) {
    */
   function start(index, wanted) {
     const row = rows[index];
-    const scale = wanted.guidance === 1 ? "" : `, guidance ${wanted.guidance}`;
-    row.clear(`${names[wanted.label]}${scale}`);
+    row.clear(`${names[wanted.label]}${guidanceText(wanted)}`);
     engine.ask(
       { kind: "draw", channel: `draw-${index}`, request: wanted },
       (/** @type {Step} */ step) => {
@@ -182,6 +181,10 @@ export function mountDraw(engine, model, onDrawn) {
   for (const field of [seed, steps, guidance, sampler, compare, otherGuidance]) {
     field.addEventListener("input", draw);
   }
+  // What is drawn, if it was out of range.
+  seed.addEventListener("change", () => {
+    seed.value = String(readSeed(seed.value));
+  });
   find("draw-new-seed", HTMLButtonElement).addEventListener("click", () => {
     seed.value = String(Math.floor(Math.random() * 10_000));
     draw();
@@ -282,6 +285,12 @@ class Row {
     if (!(canvas instanceof HTMLCanvasElement)) throw new Error(`${name} is no canvas`);
     return canvas;
   }
+}
+
+/** @param {import("./diffusion.js").Request} wanted */
+function guidanceText({ guidance, interval }) {
+  if (guidance === 1) return "";
+  return `, guidance ${guidance}${interval ? ` at t = ${interval.join(" to ")}` : ""}`;
 }
 
 /**
