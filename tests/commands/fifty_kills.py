@@ -50,7 +50,8 @@ def main(pictures: str) -> None:
 
     torch.set_num_threads(1)
     random.seed(0)
-    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "4"]
+    # A small network and many images a step, so that models are saved often.
+    options = ["--data", pictures, "--max-steps", "100000", "--batch-size", "20", "--width", "16"]
     usual = seconds_to_a_model(options)
     steps = [0]
     for life in range(50):
