@@ -11,7 +11,8 @@ class Pauses:
 
     Pauses take a tenth of the time that training takes, whose backward pass costs twice as much as
     an evaluation; the first ones are exempt if they are short, of up to three hundred evaluations.
-    Grids of many classes are not: with few pictures, they would take all of a short run.  The
+    Larger grids are not: of sixty pictures in two classes, whose grids take some six hundred, 15
+    seconds make 560 steps, and 469 if they were (means of three, tests/benchmarks/README.md).  The
     number of pauses is no more than the square root of that of the steps.  It depends on these
     alone, and not on the clock.
 
