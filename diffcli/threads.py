@@ -48,7 +48,7 @@ class Threads:
         if before is None or (self._most and time.monotonic() - before.seconds < _LEAST_SECONDS):
             return
 
-        import torch  # noqa: PLC0415 - takes seconds, and is loaded after the first look
+        import torch  # noqa: PLC0415 - takes seconds, and help is shown without it
 
         now = read_processor()
         if now is None:

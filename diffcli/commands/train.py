@@ -140,7 +140,7 @@ def train(
     ] = None,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "auto",
-    compile: Annotated[  # noqa: A002 - named as the setting, by which its source is found
+    compile: Annotated[  # noqa: A002 - the plan finds the source of a setting by its name
         bool,
         option("Compile the network, for faster steps.", TRAINING_PANEL, "--compile"),
     ] = False,

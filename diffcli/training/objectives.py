@@ -45,7 +45,7 @@ class Objective(Protocol):
         None if the objective needs none.
         """
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int, /) -> Tensor:
         """The losses of a batch.
 
         Args:
@@ -63,12 +63,7 @@ class DiffusionLoss:
 
     critic: Denoiser | None = None
 
-    def __call__(
-        self,
-        denoiser: Denoiser,
-        batch: Batch,
-        step: int,  # noqa: ARG002 - for objectives that train several networks in turn
-    ) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Batch, _step: int, /) -> Tensor:
         """The losses of a batch, see ``Objective``."""
         return denoiser.loss(
             batch.x0, batch.t, batch.labels, batch.draw_noise(), batch.augmentation
@@ -107,7 +102,7 @@ class DistributionMatching:
         self._guided = any(scale != 1 for scale in scales)
         self._plan = [t for t, _ in step_plan(count, steps)]
 
-    def __call__(self, denoiser: Denoiser, batch: Batch, step: int) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Batch, step: int, /) -> Tensor:
         """The losses of the critic, or in every fifth step of the student.
 
         How images were augmented is not told: the student draws, and drawings are not augmented.

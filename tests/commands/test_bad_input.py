@@ -213,7 +213,7 @@ def test_where_there_should_be_a_folder_there_is_a_file(
 
 @pytest.mark.skipif(
     sys.platform != "linux",
-    reason="not even root can write to /sys; elsewhere there is none",
+    reason="the folder is /sys, to which not even root can write, and only Linux has it",
 )
 @pytest.mark.parametrize(
     "line", [SAMPLE + "--n 1", "noise-demo good.png", "inspect-embedding"], ids=str.split

@@ -14,12 +14,12 @@ from diffcli.training.run_folder import METRICS_FILE
 from tests.conftest import Command
 from tests.training.pictures import tiny_digits, write_folder
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.skipif(
-        sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a process"
-    ),
-]
+pytestmark = pytest.mark.process
+
+ON_WINDOWS = sys.platform == "win32"
+POSIX_SIGNALS = pytest.mark.skipif(
+    ON_WINDOWS, reason="on Windows, no process can send another one SIGINT, SIGTERM or SIGKILL"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@POSIX_SIGNALS
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_prints_how_to_go_on(
     number: signal.Signals, code: int, pictures: Path, tmp_path: Path, diffcli_process: Command
@@ -94,6 +95,7 @@ def test_a_signal_in_an_import_that_would_swallow_it_ends_the_process(tmp_path: 
         assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 
 
+@POSIX_SIGNALS
 def test_a_signal_ends_other_commands_with_a_line() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "diffcli", "evaluate", "-m", "mnist"],
@@ -108,6 +110,7 @@ def test_a_signal_ends_other_commands_with_a_line() -> None:
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "diffcli: interrupted")
 
 
+@POSIX_SIGNALS
 def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> None:
     # One step on 5,000 pictures takes seconds, so that the second signal falls into it.
     run = tmp_path / "runs" / "a"
@@ -124,6 +127,7 @@ def test_the_second_signal_leaves_at_once(pictures: Path, tmp_path: Path) -> Non
     assert not list(run.glob(".*.tmp"))
 
 
+@pytest.mark.skipif(ON_WINDOWS, reason="Windows has no limit on the size of files")
 def test_when_the_disk_takes_no_more_the_last_good_state_and_model_stay(
     pictures: Path, tmp_path: Path, diffcli_process: Command
 ) -> None:
@@ -157,6 +161,7 @@ def test_when_the_disk_takes_no_more_the_last_good_state_and_model_stay(
     assert load_model(run / "model.safetensors")[0].training["steps"] == 6
 
 
+@POSIX_SIGNALS
 @pytest.mark.slow
 def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; every time, what is on disk loads and training goes on."""
@@ -171,6 +176,10 @@ def test_fifty_kills_lose_nothing(pictures: Path, tmp_path: Path) -> None:
     assert driver.stdout.strip().endswith("50 kills survived")
 
 
+@pytest.mark.skipif(
+    ON_WINDOWS,
+    reason="Windows replaces no file that another process reads, and this one never stops",
+)
 def test_what_is_loaded_while_a_run_writes_is_a_whole_model(pictures: Path, tmp_path: Path) -> None:
     model = tmp_path / "runs" / "a" / "model.safetensors"
     options = ("--max-steps", "600", "--batch-size", "20", "--width", "16")
