@@ -174,7 +174,8 @@ def _tuned(
         try:
             found = search(distance, start, num_timesteps, most, seconds, show, interruption)
         except CancelledError as error:
-            raise typer.Abort from error
+            say("interrupted before anything was tried; the settings stay as they are")
+            raise typer.Exit(interruption.exit_code) from error
     if not quiet:
         ended = "interrupted: " if interruption() else ""
         say(f"{ended}{found.trials} settings tried; distances of {found.pictures:,} pictures each:")

@@ -9,8 +9,8 @@ from diffcli.core.misfit import misfit
 from diffcli.data.images import to_model_range
 from diffcli.sampling.model import Model
 
-# Own drawings of each label that pictures have, and of all of them together: of over a hundred
-# labels, each is drawn fewer times.
+# Own drawings of each label that pictures have, and of all of them together: of more than ten
+# labels, each is drawn fewer times, but never fewer than the last.
 _MOST_PER_LABEL, _MOST_IN_ALL, _FEWEST_PER_LABEL = 100, 1000, 10
 _MOST_STEPS = 16
 # Of a misfit, which is a logarithm; drawings of some models are all alike.

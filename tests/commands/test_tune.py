@@ -169,6 +169,29 @@ def test_ctrl_c_keeps_what_was_found(
         pass
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_first_trial_changes_nothing(
+    diffcli: Command,
+    run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    before = run.model.read_bytes()
+
+    def clock() -> int:
+        signal.raise_signal(number)  # once: before the first trial
+        return 0
+
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(perf_counter=clock))
+    result = diffcli("tune", "bars", "--max-time", "1h")
+    assert (result.code, result.out) == (code, "")
+    assert "interrupted before anything was tried" in result.err
+    assert run.model.read_bytes() == before
+    with run.locked():
+        pass
+
+
 def test_what_a_training_saved_last_is_tuned(
     diffcli: Command, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
