@@ -1,15 +1,20 @@
-"""Messages: what strangers wrote and they quote, and those of a lack of memory."""
+"""Messages: what strangers wrote and they quote, a lack of memory, and huge weights."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from diffcli.commands.app import app
 from diffcli.errors import DiffcliError, UsageError
+from diffcli.files.checkpoint import save_model
+from diffcli.files.pictures import save_png
 from diffcli.sampling.model import Model
+from tests import tiny
 from tests.conftest import Command
 
 
@@ -73,6 +78,32 @@ def test_a_lack_of_memory_is_one_line_with_advice(
     sampled = diffcli("sample", "--model", "mnist")
     assert sampled.is_one_line_error(1, "not enough memory", "fewer or smaller pictures")
     assert "--batch-size" not in sampled.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "-n", "1"],
+        ["sample", "-n", "1", "--strip"],
+        ["score", "a.png"],
+        ["noise-demo", "a.png"],
+        ["noise-demo", "a.png", "--json"],
+        ["inspect-embedding", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_huge_weights_are_one_line(
+    diffcli: Command, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = tiny.network().state_dict()
+    for name in ("time_embedding.3.weight", "label_embedding.weight"):
+        weights[name].fill_(3e38)
+    save_model(Path("huge.safetensors"), tiny.description(), weights)
+    save_png(Path("a.png"), Image.linear_gradient("L").resize((8, 8)))
+    result = diffcli(*command, "--quiet", "-m", "huge.safetensors")
+    assert result.is_one_line_error(1, "the network's output is not finite", "--model")
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "huge.safetensors"]
 
 
 def test_other_errors_of_torch_are_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

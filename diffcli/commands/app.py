@@ -40,7 +40,7 @@ class OneLineErrors(TyperGroup):
     """A group of commands whose known errors are one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; errors about an option and a lack of memory get advice."""
+        """Run a command; errors of options, of weights and of memory get advice."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -50,6 +50,8 @@ class OneLineErrors(TyperGroup):
             if advice is None or error.argument not in self._options(ctx):
                 raise
             raise type(error)(f"{error}; {advice}") from error
+        except FloatingPointError as error:
+            raise DiffcliError(f"{error}; {ADVICE['model']}") from error
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not any(
                 words in str(error) for words in _LACK_OF_MEMORY

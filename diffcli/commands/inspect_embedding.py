@@ -121,7 +121,7 @@ def _read_model(wanted: Path, quiet: bool) -> tuple["Embedding", "Learned"]:
     description, denoiser = load_model(path)
     if not quiet:
         say(model_text(path))
-    learned = partial(learned_embedding, denoiser.network, description.class_names)
+    learned = partial(learned_embedding, denoiser, description.class_names)
     return embedding_of(denoiser), learned
 
 

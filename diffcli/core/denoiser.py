@@ -43,6 +43,17 @@ class Mixture(NamedTuple):
         return Mixture(self.labels.to(device), self.weights.to(device))
 
 
+def finite(output: Tensor) -> Tensor:
+    """What a network gave, checked.
+
+    Raises:
+        FloatingPointError: if it is not finite.  The weights in a file are, but may be huge.
+    """
+    if not bool(torch.isfinite(output).all()):
+        raise FloatingPointError("the network's output is not finite, because of huge weights")
+    return output
+
+
 class Denoiser(nn.Module):
     """Estimates the clean image and the noise from a network's prediction.
 

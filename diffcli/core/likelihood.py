@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import Denoiser, finite
 
 # Timesteps to compare labels at, so many at a time, and to estimate the bound at.
 _TIMESTEPS_PER_ROUND, _ROUNDS = 2, 32
@@ -138,7 +138,7 @@ def squared_error(
 
 
 def _denoised(denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
-    return denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0
+    return finite(denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0)
 
 
 def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:

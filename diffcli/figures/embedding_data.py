@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffcli.core.sinusoids import frequencies
-from diffcli.errors import DiffcliError
 
 Array = NDArray[np.floating[Any]]
 
@@ -95,24 +94,12 @@ class LearnedEmbedding:
         label_similarity: the cosine between each two label embeddings.
         effect_similarity: the cosine between the effects of each two labels on the network's
             blocks, less the mean effect of all classes.
-
-    Raises:
-        DiffcliError: if one of these is not finite.
     """
 
     rows: Array
     class_names: tuple[str, ...]
     label_similarity: Array
     effect_similarity: Array
-
-    def __post_init__(self) -> None:
-        if not all(
-            np.isfinite(part).all()
-            for part in (self.rows, self.label_similarity, self.effect_similarity)
-        ):
-            raise DiffcliError(
-                "the network's output is not finite, because of huge weights", "model"
-            )
 
     @cached_property
     def changes(self) -> Array:

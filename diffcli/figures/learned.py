@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import Denoiser, finite
 from diffcli.core.embedding import SinusoidalPositionEmbedding
 from diffcli.core.unet import ConditionalUNet, ResidualBlock
 from diffcli.figures.embedding_data import Embedding, LearnedEmbedding
@@ -22,32 +22,37 @@ def embedding_of(denoiser: Denoiser) -> Embedding:
 
 @torch.inference_mode()
 def learned_embedding(
-    network: ConditionalUNet, class_names: Sequence[str], timesteps: Sequence[int]
+    denoiser: Denoiser, class_names: Sequence[str], timesteps: Sequence[int]
 ) -> LearnedEmbedding:
     """The learned embeddings of timesteps and of all labels, "no label" being the last.
 
     Args:
-        network: a trained one, on the CPU.
+        denoiser: a trained one, on the CPU.
         class_names: the names of its labels.
         timesteps: to embed.
+
+    Raises:
+        FloatingPointError: if one of these is not finite.
     """
+    network, total = denoiser.network, denoiser.schedule.num_timesteps
     rows = network.time_embedding(torch.tensor(timesteps))
+    effects = _label_effects(network, range(0, total, -(-total // _TIMESTEPS_OF_EFFECTS)))
     return LearnedEmbedding(
-        rows.numpy(),
+        finite(rows).numpy(),
         (*class_names, "no label"),
-        _cosines(network.label_embedding.weight).numpy(),
-        _cosines(_label_effects(network, rows)).numpy(),
+        finite(_cosines(network.label_embedding.weight)).numpy(),
+        finite(_cosines(effects)).numpy(),
     )
 
 
-def _label_effects(network: ConditionalUNet, rows: Tensor) -> Tensor:
+def _label_effects(network: ConditionalUNet, timesteps: Sequence[int]) -> Tensor:
     """How each label changes the scales and shifts of the blocks, ``(labels, D)``.
 
     A block scales and shifts its features by a linear map of the embedding.  These are averaged
-    over timesteps and concatenated over blocks; the mean over classes is subtracted.
+    over ``timesteps`` and concatenated over blocks; the mean over classes is subtracted.
     """
     blocks = [block for block in network.modules() if isinstance(block, ResidualBlock)]
-    some = rows[:: -(-len(rows) // _TIMESTEPS_OF_EFFECTS)]
+    some = network.time_embedding(torch.tensor(timesteps))
     labels = network.label_embedding.weight
     embedding = nn.functional.silu(some[:, None] + labels).mean(dim=0)
     effects = torch.cat([block.modulation(embedding) for block in blocks], dim=1)

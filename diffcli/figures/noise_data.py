@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser
+from diffcli.core.denoiser import Denoiser, finite
 from diffcli.core.generate import Init, generate
 from diffcli.core.noise import ImageNoise
 from diffcli.core.parameters import SamplingSettings
@@ -166,7 +166,7 @@ class Noising:
         return step
 
     def _reconstruction(self, x0: Tensor) -> Reconstruction:
-        mse = float((x0 - self._x0).square().mean())
+        mse = float((finite(x0) - self._x0).square().mean())
         return Reconstruction(to_pillow(to_pixels(x0[0])), mse)
 
 

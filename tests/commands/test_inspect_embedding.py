@@ -206,6 +206,15 @@ def test_the_mean_effect_of_all_labels_is_subtracted(diffcli: Command, model: Pa
     assert float(cosines[1:, 1:].det()) > 1e-3
 
 
+def test_the_effects_of_labels_do_not_depend_on_the_timesteps_shown(
+    diffcli: Command, model: Path
+) -> None:
+    inspect = ("inspect-embedding", "--model", model, "--json")
+    every, few = (json.loads(diffcli(*inspect, *shown).out) for shown in ([], ["-t", "3"]))
+    assert every["effect_similarity"] == few["effect_similarity"]
+    assert len(few["learned_embeddings"]) == 1
+
+
 @pytest.mark.parametrize("form", [["--json"], ["--csv"], ["-o", "a.png"]])
 @pytest.mark.parametrize("layer", ["time_embedding.3.weight", "label_embedding.weight"])
 def test_huge_weights_are_one_line(
