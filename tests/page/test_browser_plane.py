@@ -85,6 +85,21 @@ def test_a_link_keeps_the_timestep_of_the_plane(page: Page, digits: Path) -> Non
     assert encoded(page, "#plane-field") == beginning
 
 
+def test_another_address_sends_new_particles(page: Page, digits: Path) -> None:
+    def shown(settings: str) -> str:
+        page.goto(f"{digits.as_uri()}#part=plane&{settings}&plane-t=299")
+        return encoded(page, "#plane-field")
+
+    rings = shown("points=rings")
+    shown("points=spiral")
+    page.click("#plane-play")
+    expect(page.locator("#plane-t-value")).to_have_text(re.compile("^2[0-8]"), timeout=20_000)
+    page.click("#plane-play")
+    assert shown("points=rings") == rings
+    page.goto(f"{digits.as_uri()}#part=plane&points=rings&plane-t=abc")
+    assert page.input_value("#plane-t") == "299"
+
+
 def test_own_points_by_keyboard_and_in_a_link(page: Page, digits: Path) -> None:
     page.goto(f"{digits.as_uri()}#part=plane&points=own points")
     page.focus("#plane-field")

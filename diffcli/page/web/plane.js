@@ -79,13 +79,20 @@ export function mountPlane() {
   /** @type {Point[][]} */
   let trails = [];
   let frame = 0;
+  /** What the particles move by. */
+  let shown = "";
   restart();
   keep("plane-t", {
     get: shownByLink,
     set: (timestep) => {
-      if (timestep !== shownByLink()) show(timestep);
+      if (!/^[0-9]+$/.test(timestep)) return;
+      if (timestep !== shownByLink() || chosen() !== shown) show(timestep);
     },
   });
+
+  function chosen() {
+    return JSON.stringify([points(), manner.value]);
+  }
 
   function points() {
     return data.value === OWN ? own : DATA_SETS[data.value];
@@ -93,6 +100,7 @@ export function mountPlane() {
 
   function restart() {
     stop();
+    shown = chosen();
     twister = new MersenneTwister(0);
     const noise = randn(twister, 2 * PARTICLES);
     particles = Array.from({ length: PARTICLES }, (_, i) => [noise[2 * i], noise[2 * i + 1]]);
