@@ -33,13 +33,17 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int) -> list[float]:
-        """Round numbers within the axis in increasing order, up to ``most`` distances apart."""
+        """Round numbers within the axis in increasing order, up to ``most`` distances apart.
+
+        On a logarithmic axis they are powers of ten, if it has two or more.
+        """
         low, high = sorted((self.low, self.high))
         if self.log:
             powers = range(
                 math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1
             )
-            return [10.0**power for power in powers[:: max(1, -(-len(powers) // most))]]
+            if len(powers) > 1:
+                return [10.0**power for power in powers[:: max(1, -(-len(powers) // most))]]
         step = _round_step((high - low) / most)
         if self.whole:
             step = max(1.0, step)

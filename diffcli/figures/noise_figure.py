@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 
 from PIL import Image
 
@@ -75,6 +76,7 @@ def animation(
     """
     processes = [noising.process(name, schedule, []) for name, schedule in schedules.items()]
     last = len(processes[0].alphas_cumprod) - 1
+    unmarked: Chart | None = None
     for index in range(count):
         t = round(index * last / (count - 1))
         cells = [
@@ -82,7 +84,8 @@ def animation(
             for name, schedule in schedules.items()
         ]
         row = beside(cells, _GAP)
-        chart = _level_chart(processes, (max(_FRAME_WIDTH, row.width), _CHART))
+        unmarked = unmarked or _level_chart(processes, (max(_FRAME_WIDTH, row.width), _CHART))
+        chart = deepcopy(unmarked)
         chart.mark([t])
         yield padded(stack([row, chart.picture], 14, "centre"), _MARGIN)
 
