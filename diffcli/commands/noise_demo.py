@@ -1,6 +1,7 @@
 """``diffcli noise-demo``: add noise to a picture as training does, and remove it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from diffcli.commands.options import (
     option,
     write_output,
 )
-from diffcli.core.parameters import MAX_SEED, MAX_TIMESTEPS
+from diffcli.core.parameters import MAX_SEED, MAX_TIMESTEPS, ScheduleConfig
 from diffcli.errors import DiffcliError, UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from diffcli.core.denoiser import Denoiser
     from diffcli.core.schedule import NoiseSchedule
     from diffcli.figures.noise_data import ForwardProcess, Noising
+    from diffcli.files.checkpoint import ModelDescription
 
 _SCHEDULE_PANEL, _REVERSE_PANEL = "Schedule", "Reverse process"
-_DEFAULT_TIMESTEPS, _DEFAULT_FRAMES, _DEFAULT_COUNT = 300, 60, 5
+_DEFAULT_FRAMES, _DEFAULT_COUNT = 60, 5
 _FRAME_MILLISECONDS, _LAST_MILLISECONDS = 80, 2000
 
 
@@ -56,7 +58,7 @@ def noise_demo(
         option(
             "Number of timesteps T.",
             _SCHEDULE_PANEL,
-            shown=f"{_DEFAULT_TIMESTEPS}, or that of --model",
+            shown=f"{ScheduleConfig().num_timesteps}, or that of --model",
             min=1,
             max=MAX_TIMESTEPS,
         ),
@@ -119,15 +121,17 @@ def noise_demo(
 
     from diffcli.figures.noise_data import Noising
     from diffcli.figures.noise_figure import noise_figure
-    from diffcli.files.pictures import encode_png
+    from diffcli.files.pictures import encode_png, fitted
     from diffcli.files.reading import open_picture
 
     picture = open_picture(image)
     picture.thumbnail((size, size), reducing_gap=3)
-    denoiser, note = (None, "") if animated else _find_denoiser(model, picture, denoise)
-    if model and denoiser:
-        picture = _fitted(picture, denoiser)
-    schedules = _schedules(schedule, timesteps, denoiser if model else None)
+    described, denoiser, note = None, None, ""
+    if not animated:
+        described, denoiser, note = _find_denoiser(model, picture, denoise)
+    if model and described:
+        picture = fitted(picture, *described.architecture.image_shape)
+    schedules = _schedules(schedule, timesteps, described.schedule if model and described else None)
     noising = Noising(picture, seed)
     if animated:
         content = _gif(noising, schedules, frames or _DEFAULT_FRAMES)
@@ -159,7 +163,7 @@ def _evenly_spaced(num_timesteps: int) -> Timesteps:
 
 def _find_denoiser(
     wanted: Path | None, picture: "Image", needed: bool
-) -> "tuple[Denoiser | None, str]":
+) -> "tuple[ModelDescription | None, Denoiser | None, str]":
     """The wanted model, or the default one if the picture fits it; and a line to print."""
     from diffcli.files.checkpoint import load_model, read_description
     from diffcli.files.locations import find_model, model_text
@@ -171,7 +175,7 @@ def _find_denoiser(
         except DiffcliError as error:
             if needed:
                 raise
-            return None, f"no reverse process: {error}"
+            return None, None, f"no reverse process: {error}"
         if picture.size != (width, height) or (picture.mode == "RGB") != (channels == 3):
             if needed:
                 colours = "grey" if channels == 1 else "colour"
@@ -179,29 +183,24 @@ def _find_denoiser(
                     f"--denoise needs a {colours} picture of {width}x{height} pixels for {path}; "
                     "name a model with --model, and the picture is resized to fit"
                 )
-            return None, ""
-    return load_model(path)[1], model_text(path)
-
-
-def _fitted(picture: "Image", denoiser: "Denoiser") -> "Image":
-    from diffcli.files.pictures import fitted
-
-    return fitted(picture, *denoiser.network.config.image_shape)
+            return None, None, ""
+    return *load_model(path), model_text(path)
 
 
 def _schedules(
-    names: str | None, timesteps: int | None, denoiser: "Denoiser | None"
+    names: str | None, timesteps: int | None, own: ScheduleConfig | None
 ) -> "dict[str, NoiseSchedule]":
-    """The given schedules, else the network's, else the classic one."""
-    from diffcli.core.parameters import ScheduleConfig
+    """The given schedules and T; else those of a model, or else the classic ones."""
     from diffcli.core.schedule import SCHEDULES, NoiseSchedule
 
-    if denoiser and names is None and timesteps is None:
-        return {"the model's schedule": denoiser.schedule}
+    usual = own or ScheduleConfig()
+    total = timesteps or usual.num_timesteps
+    if names is None:
+        title = "the model's schedule" if own and timesteps is None else usual.name
+        return {title: NoiseSchedule.from_config(replace(usual, num_timesteps=total))}
     known = {str(name): name for name in SCHEDULES}
-    total = timesteps or _DEFAULT_TIMESTEPS
     schedules = {}
-    for name in [part.strip() for part in (names or "linear").split(",")]:
+    for name in [part.strip() for part in names.split(",")]:
         if name not in known:
             raise UsageError(f"there is no schedule {name!r}; known are {', '.join(known)}")
         schedules[name] = NoiseSchedule.from_config(ScheduleConfig(known[name], total))

@@ -240,6 +240,25 @@ def test_a_schedule_that_leaves_nothing(diffcli: Command, tmp_path: Path) -> Non
     assert diffcli("noise-demo", "digit.png", "--timesteps", "100000").code == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ScheduleConfig("cosine", 20)),
+        (["--timesteps", "50"], ScheduleConfig("cosine", 50)),
+        (["--schedule", "linear"], ScheduleConfig("linear", 20)),
+        (["--schedule", "linear", "--timesteps", "50"], ScheduleConfig("linear", 50)),
+    ],
+)
+def test_what_is_not_given_is_that_of_the_model(
+    diffcli: Command, model: Path, options: list[str], expected: ScheduleConfig
+) -> None:
+    Image.linear_gradient("L").resize((8, 8)).save("digit.png")
+    result = diffcli("noise-demo", "digit.png", "-m", model, "--t", "0,19", "--json", *options)
+    schedule = NoiseSchedule.from_config(expected)
+    steps = json.loads(result.out)["schedules"][0]["timesteps"]
+    assert [step["alphas_cumprod"] for step in steps] == schedule.alphas_cumprod[[0, 19]].tolist()
+
+
 def test_numbers_do_not_need_a_place_for_the_figure(
     diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
