@@ -257,14 +257,14 @@ def _check_number(number: int, drawn: bool, features: str, dataset: "DataSet") -
     """Check that there are enough samples for the features that they are compared in.
 
     Raises:
-        DiffcliError: if not.
+        UsageError: if not.
     """
-    from diffcli.evaluation.network import check_count
     from diffcli.evaluation.provide import count_features
 
-    dimension = count_features(features, dataset.train, dataset.held_out)
-    remedy = "; draw more with --num" if drawn else f"; {ADVICE['samples']}"
-    check_count(number, dimension, "samples", remedy)
+    needed = count_features(features, dataset.train, dataset.held_out) + 1
+    if number < needed:
+        remedy = "draw more with --num" if drawn else ADVICE["samples"]
+        raise UsageError(f"{needed:,} samples or more can be compared, not {number:,}; {remedy}")
 
 
 def _warn(document: dict[str, Any], held_out: "LabelledImages", drawn: bool) -> None:

@@ -99,7 +99,7 @@ def score(
     if not quiet:
         say(model_text(path))
     if as_json:
-        print(json.dumps(_document(drawer, read, found, odd)))
+        print(json.dumps(_document(drawer, read, found, odd), allow_nan=False))
     else:
         _print_table(drawer, read, found, odd)
     if output:
@@ -187,10 +187,9 @@ def _print_table(
     console.print(table)
     if odd is not None:
         console.print(
-            "unusual: how much less a picture looks like its label than those that the model draws "
-            "of it, in their standard deviations; above "
-            f"{_RARELY_ABOVE}, where few of these are: {int((odd > _RARELY_ABOVE).sum()):,} of "
-            f"{len(odd):,}",
+            "unusual: how much less a picture looks like its label than the model's own drawings "
+            f"of it do, in their standard deviations. Few drawings are above {_RARELY_ABOVE}; of "
+            f"these pictures: {int((odd > _RARELY_ABOVE).sum()):,} of {len(odd):,}."
         )
     summary = _summary(pictures, score)
     if summary["count"] > _MOST_ROWS:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffcli.data.images import LabelledImages, describe_shape, proportional_subset
-from diffcli.errors import DiffcliError
+from diffcli.errors import UsageError
 from diffcli.evaluation.classifier import default_epochs, train_classifier
 from diffcli.evaluation.frechet import fit_gaussian, frechet_distance
 from diffcli.evaluation.neighbours import Nearest, compare_manifolds, nearest_images
@@ -154,7 +154,8 @@ class Judge:
             what: their name in progress messages and errors.
 
         Raises:
-            DiffcliError: if there are too few, or their shape or labels differ from the data.
+            DiffcliError: if there are too few.
+            UsageError: if their shape or labels differ from the data.
         """
         check_count(len(images), self._dimension, what)
         check_alike(images, labels, self._train, what)
@@ -239,17 +240,17 @@ def check_alike(images: Tensor, labels: Tensor, data: LabelledImages, what: str)
         what: the images' name in errors.
 
     Raises:
-        DiffcliError: if not.
+        UsageError: if not.
     """
     if images.shape[1:] != data.images.shape[1:]:
-        raise DiffcliError(
+        raise UsageError(
             f"the {what} are {describe_shape(images)}, and the data set's images are "
             f"{describe_shape(data.images)}",
             "data",
         )
     known = len(data.class_names)
     if not 0 <= int(labels.min()) <= int(labels.max()) < known:
-        raise DiffcliError(
+        raise UsageError(
             f"the {what} have labels from {int(labels.min())} to {int(labels.max())}, and "
             f"the data set has 0 to {known - 1}",
             "data",

@@ -8,7 +8,7 @@ import torch
 from diffcli.core.parameters import SamplingSettings
 from diffcli.data.folder import load_folder
 from diffcli.data.images import LabelledImages, proportional_subset
-from diffcli.errors import DiffcliError
+from diffcli.errors import DiffcliError, UsageError
 from diffcli.evaluation.judge import check_alike
 from diffcli.evaluation.network import OnProgress
 from diffcli.files.arrays import PictureArrays, load_npz
@@ -85,14 +85,14 @@ def fit_samples(samples: Samples, data: LabelledImages) -> PictureArrays:
         data: the real images.
 
     Raises:
-        DiffcliError: if a folder has no class's name, or shape or labels are not the data set's.
+        UsageError: if a folder has no class's name, or shape or labels are not the data set's.
     """
     images, labels, seeds = samples.pictures
     if samples.folders is not None:
         known = class_numbers(data.class_names)
         for name in samples.folders:
             if name not in known:
-                raise DiffcliError(
+                raise UsageError(
                     f"the samples have a folder {name!r}, which is no class of the data set", "data"
                 )
         labels = torch.tensor([known[name] for name in samples.folders])[labels]

@@ -349,14 +349,14 @@ def test_errors_are_one_line_and_come_before_the_training_of_a_network(
     save_npz(few, pictures.images[:8], pictures.labels[:8])
     save_npz(odd, pictures.images, pictures.labels + 1)
     judged = ("evaluate", "--data", folder, "--samples")
-    assert diffcli(*judged, few).is_one_line_error(1, "8 samples are too few", "--samples")
-    assert diffcli(*judged, odd).is_one_line_error(1, "labels from 1 to 3")
+    assert diffcli(*judged, few).is_one_line_error(2, "not 8", "--samples")
+    assert diffcli(*judged, odd).is_one_line_error(2, "labels from 1 to 3")
     assert diffcli(*judged, tmp_path / "none.npz").is_one_line_error(2, "none.npz", "--samples")
     assert diffcli("evaluate", "--samples", samples).is_one_line_error(
-        1, "the samples are 8x8 grey, and the data set's images are 28x28 grey", "--data"
+        2, "the samples are 8x8 grey, and the data set's images are 28x28 grey", "--data"
     )
     assert diffcli("evaluate", "--model", model, "--n", 7).is_one_line_error(
-        1, "7 samples", "draw more with --num"
+        2, "not 7", "draw more with --num"
     )
     assert diffcli("evaluate", "--model", model, "--data", "mnist").is_one_line_error(
         2, "the model has the classes"

@@ -88,7 +88,7 @@ def test_letters_are_unusual_and_digits_are_not(
     assert letters[-2] > 3
     table = diffcli("score", "-m", "mnist", "--ood", "letter-W.png", "digit-00.png").out
     assert "unusual" in table
-    assert "above 3, where few of these are: 1 of 2" in " ".join(table.split())
+    assert "Few drawings are above 3; of these pictures: 1 of 2." in " ".join(table.split())
 
 
 def test_pictures_are_compared_with_drawings_of_the_model(score: Score, model: Path) -> None:
