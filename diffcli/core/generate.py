@@ -33,6 +33,15 @@ def count_evaluations(settings: SamplingSettings, num_timesteps: int) -> int:
     return sum(1 if settings.guidance_at(t) in (0, 1) else 2 for t, _ in plan)
 
 
+def count_steps(settings: SamplingSettings, num_timesteps: int, strength: float = 1.0) -> int:
+    """How many steps an image takes: at most as many as it is noised by, see ``generate``."""
+    return min(settings.steps, _noised_by(strength, num_timesteps))
+
+
+def _noised_by(strength: float, num_timesteps: int) -> int:
+    return max(1, round(strength * num_timesteps))
+
+
 @torch.inference_mode()
 def generate(
     denoiser: Denoiser,
@@ -74,7 +83,7 @@ def generate(
     if init is None:
         plan = step_plan(schedule.num_timesteps, settings.steps, settings.spacing)
     else:
-        start = max(1, round(strength * schedule.num_timesteps))
+        start = _noised_by(strength, schedule.num_timesteps)
         plan = step_plan(start, min(settings.steps, start), settings.spacing)
         known = init.images.to(device)
         pure, x = x, schedule.add_noise(known, plan[0][0], x)

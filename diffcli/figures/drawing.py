@@ -1,13 +1,23 @@
 """Requests drawn with a model and put together: one picture or one animation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from PIL import Image
 from torch import Tensor
 
-from diffcli.core.generate import Init
+from diffcli.core.generate import Init, count_steps
 from diffcli.core.samplers import Step
-from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip, there_and_back
+from diffcli.figures.grid import (
+    FRAMES,
+    STRIP_COLUMNS,
+    animation,
+    grid,
+    grid_columns,
+    sheet,
+    spread,
+    strip,
+    there_and_back,
+)
 from diffcli.files.embedded import Embedded
 from diffcli.sampling.model import Model
 from diffcli.sampling.outputs import Output, PictureArray
@@ -42,7 +52,7 @@ def draw_still(
     """
     request = provenance.request
     if provenance.layout == "strip":
-        steps = _trace(model, request, init, interrupted)
+        steps = _trace(model, request, init, interrupted, STRIP_COLUMNS)
         return strip(steps) if steps else None
     if provenance.sheet is None:
         pixels = _draw_all(model, request, draw)
@@ -82,7 +92,7 @@ def draw_animation(
     if request.interpolation:
         pixels = _draw_all(model, request, draw)
         return None if interrupted() else there_and_back(pixels, kind, embedded)
-    steps = _trace(model, request, init, interrupted)
+    steps = _trace(model, request, init, interrupted, FRAMES)
     return animation(steps, _columns(request), kind, embedded) if steps else None
 
 
@@ -97,13 +107,19 @@ def _trace(
     request: SampleRequest,
     init: Init | Inversion | None,
     interrupted: Callable[[], bool],
+    most: int,
 ) -> list[Step] | None:
-    steps = []
-    for step in model.trace(request, init):
-        steps.append(step)
-        if interrupted():
-            return None
-    return steps
+    """Up to ``most`` of the steps; None if interrupted."""
+
+    def steps() -> Iterator[Step]:
+        for step in model.trace(request, init):
+            yield step
+            if interrupted():
+                return
+
+    count = count_steps(request.settings, model.num_timesteps, request.strength or 1.0)
+    shown = spread(steps(), count, most)
+    return None if interrupted() else shown
 
 
 def _draw_all(model: Model, request: SampleRequest, draw: Draw) -> Tensor:

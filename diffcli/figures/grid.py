@@ -1,7 +1,7 @@
 """Drawn pictures put together: grids, strips, contact sheets, animations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from PIL import Image
@@ -13,16 +13,21 @@ from diffcli.data.images import to_pixels
 from diffcli.files.embedded import Embedded
 from diffcli.files.pictures import encode_animation, to_pillow
 
+GAP = 2
+"""Pixels between and around pictures."""
+STRIP_COLUMNS = 10
+"""The most steps that a strip shows."""
+FRAMES = 60
+"""The most steps that an animation shows."""
+
 _SINGLES_PER_ROW = 10
-_MAX_STRIP_COLUMNS = 10
-_MAX_FRAMES = 60
 _ANIMATION_SECONDS = 2.5
 _LAST_FRAME_SECONDS = 1.5
 _FRAME_MILLISECONDS = 80
 _CAPTION_MARGIN = 4
 
 
-def tile(images: Tensor, columns: int, gap: int = 2, ground: int = 255) -> Tensor:
+def tile(images: Tensor, columns: int, gap: int = GAP, ground: int = 255) -> Tensor:
     """Arrange images in rows.
 
     Args:
@@ -66,15 +71,14 @@ def strip(steps: Sequence[Step]) -> Image.Image:
     """The images after each step in a row, and below them the estimates of ``x_0``.
 
     Args:
-        steps: all that a sampler yielded for ``(B, C, H, W)``; at most ten are shown.
+        steps: that a sampler yielded for ``(B, C, H, W)``.
 
     Returns:
         ``2 B`` rows, two for each image.
     """
-    shown = _spread(steps, _MAX_STRIP_COLUMNS)
-    images = torch.stack([torch.stack([step.x, step.x0]) for step in shown])
+    images = torch.stack([torch.stack([step.x, step.x0]) for step in steps])
     rows = images.permute(2, 1, 0, 3, 4, 5).flatten(0, 2)
-    return to_pillow(tile(to_pixels(rows).cpu(), len(shown)))
+    return to_pillow(tile(to_pixels(rows).cpu(), len(steps)))
 
 
 def sheet(rows: Sequence[Tensor], captions: Sequence[str]) -> Image.Image:
@@ -97,16 +101,15 @@ def sheet(rows: Sequence[Tensor], captions: Sequence[str]) -> Image.Image:
 def animation(
     steps: Sequence[Step], columns: int, kind: str, embedded: Embedded | None = None
 ) -> bytes:
-    """A grid of images after every step, as an animation that repeats.
+    """A grid of images after each step, as an animation that repeats.
 
     Args:
-        steps: all that a sampler yielded; at most sixty become frames.
+        steps: that a sampler yielded.
         columns: images per row.
         kind: ``GIF``, ``WEBP`` or ``PNG``.
         embedded: metadata.
     """
-    shown = _spread(steps, _MAX_FRAMES)
-    frames = [to_pillow(tile(to_pixels(step.x).cpu(), columns)) for step in shown]
+    frames = [to_pillow(tile(to_pixels(step.x).cpu(), columns)) for step in steps]
     durations = [round(1000 * _ANIMATION_SECONDS / len(frames))] * len(frames)
     durations[-1] = round(1000 * _LAST_FRAME_SECONDS)
     return encode_animation(frames, durations, kind, embedded)
@@ -125,7 +128,11 @@ def there_and_back(images: Tensor, kind: str, embedded: Embedded | None = None) 
     return encode_animation(frames, [_FRAME_MILLISECONDS] * len(frames), kind, embedded)
 
 
-def _spread(steps: Sequence[Step], most: int) -> list[Step]:
-    """At most ``most`` of the steps, evenly spaced, the last one included."""
-    count = min(len(steps), most)
-    return [steps[(index + 1) * len(steps) // count - 1] for index in range(count)]
+def spread(steps: Iterable[Step], count: int, most: int) -> list[Step]:
+    """At most ``most`` of ``count`` steps, evenly spaced, the last one included.
+
+    The others are not kept: together they may need more memory than there is.
+    """
+    shown = min(count, most)
+    wanted = {(index + 1) * count // shown - 1 for index in range(shown)}
+    return [step for number, step in enumerate(steps) if number in wanted]

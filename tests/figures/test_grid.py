@@ -1,14 +1,17 @@
 """Strips, sheets and animations, pixel by pixel."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from diffcli.core.samplers import Step
-from diffcli.figures.grid import animation, grid, grid_columns, sheet, strip
+from diffcli.figures.grid import animation, grid, grid_columns, sheet, spread, strip
 from diffcli.files.embedded import Embedded
 
 SIDE = 4
@@ -36,7 +39,7 @@ def test_a_strip_has_the_steps_with_the_estimates_below_them() -> None:
 
 
 def test_of_many_steps_some_are_shown_and_the_last_one() -> None:
-    row = greys(strip(steps(50, batch=1)))[0]
+    row = greys(strip(spread(steps(50, batch=1), 50, 10)))[0]
     assert row == [4, 9, 14, 19, 24, 29, 34, 39, 44, 49]
 
 
@@ -51,9 +54,14 @@ def test_an_animation_has_a_frame_per_step_and_repeats(kind: str) -> None:
             assert greys(movie) == [[index, 20 + index]]
 
 
-def test_an_animation_of_many_steps_stays_short() -> None:
-    with Image.open(io.BytesIO(animation(steps(100, batch=1), 1, "GIF"))) as movie:
-        assert len([*ImageSequence.Iterator(movie)]) == 60
+@given(count=st.integers(1, 400), most=st.integers(1, 70))
+def test_steps_are_spread_evenly_up_to_the_last(count: int, most: int) -> None:
+    made = [Step(t, t - 1, torch.empty(0), torch.empty(0)) for t in reversed(range(count))]
+    kept = [step.t for step in spread(iter(made), count, most)]
+    assert len(kept) == min(count, most)
+    assert kept[-1] == 0
+    gaps = {before - after for before, after in pairwise([count, *kept])}
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_a_sheet_puts_rows_beside_their_captions() -> None:
