@@ -39,6 +39,7 @@ def arrange(
     sheet: Sheet | None,
     as_json: bool,
     given: Mapping[Varied, float | None],
+    show: bool | None,
     picture: Path | None,
     before: "Provenance | None",
 ) -> Arrangement:
@@ -51,6 +52,7 @@ def arrange(
         sheet: to make.
         as_json: whether stdout is for JSON.
         given: the settings that a sheet can vary, as options give them.
+        show: whether to show the picture in the terminal; None leaves it open.
         picture: to draw again.
         before: its metadata.
 
@@ -66,7 +68,7 @@ def arrange(
     target = parse_target(output, out_dir)
     if before and target.form in ("picture", "stdout") and strip is None and sheet is None:
         strip, sheet = before.layout == "strip", before.sheet
-    check_target(target, bool(strip or sheet), as_json)
+    check_target(target, bool(strip or sheet), as_json, bool(show))
     if sheet and given[sheet.varied] is not None:
         raise UsageError(
             f"the rows of the sheet differ in {sheet.varied}; leave --{sheet.varied} out"
@@ -127,13 +129,21 @@ class Asked:
         found_under: Sequence[str | int] | None = self.ends
         if found_under is None and self.invert is not None:
             found_under = [self.invert]
-        elif found_under is None and self.old:
+        elif found_under is None and self.old and self.old.inverted:
             found_under = self.old.inverted
+            if len(found_under) > 1:
+                raise UsageError(
+                    f"{self.picture} was drawn between two pictures; name the label that the noise "
+                    "of this one is found under with --invert"
+                )
         if not found_under:
             return model.init(self.pictures[0], self.mask)
+        if self.ends and self.invert is not None:
+            raise UsageError(
+                "the noise of two pictures is found under the labels between which they are drawn; "
+                "leave --invert out"
+            )
         unused: dict[str, object] = {"--mask": self.mask, "--strength": self.strength}
-        if self.ends:
-            unused["--invert"] = self.invert
         for name, value in unused.items():
             if value is not None:
                 raise UsageError(
@@ -145,9 +155,10 @@ class Asked:
         """Check that there are as many pictures to start from as are needed."""
         old, count = self.old, len(self.pictures)
         if not count and old and (old.strength is not None or old.inverted):
-            raise UsageError(
-                f"{self.picture} was drawn from another picture; name that one with --init"
-            )
+            sources = "another picture; name that one"
+            if old.interpolation:
+                sources = "two pictures; name them"
+            raise UsageError(f"{self.picture} was drawn from {sources} with --init")
         if self.mask is None and old and old.masked:
             raise UsageError(f"{self.picture} was drawn with a mask; name that one with --mask")
         needing = {"--mask": self.mask, "--strength": self.strength, "--invert": self.invert}
@@ -156,7 +167,7 @@ class Asked:
                 raise UsageError(f"{name} needs a picture to start from; name it with --init")
         if count and count != (2 if self.ends else 1):
             raise UsageError(
-                f"{count} --init pictures: --between takes two, all else starts from one"
+                f"pictures with --between start from two --init, all others from one, not {count}"
             )
 
     def base(
@@ -173,7 +184,7 @@ class Asked:
             return model.inversion_settings()
         if self.old is None:
             return None
-        # What was kept of the setting that a sheet varies is that of its first row.
+        # Of these two, what was kept is that of the sheet's first row; of steps, the usual number.
         own = model.description.sampling
         if left and left.varied == "guidance":
             return replace(
@@ -214,7 +225,7 @@ class Asked:
             return model.request_between(ends, num, seeds, settings, inverted, part)
         if seed and len(seed) > 1:
             raise UsageError("two seeds are the ends of an interpolation, which needs --between")
-        request = model.request(
+        return model.request(
             self.label or (old.labels if old else range(len(model.class_names))),
             num,
             seed[0] if seed else None,
@@ -222,8 +233,8 @@ class Asked:
             self._strength(start),
             self.mask is not None,
             inverted,
+            old.weights if old and not self.label else None,
         )
-        return replace(request, weights=old.weights) if old and not self.label else request
 
     def _strength(self, start: "Init | Inversion | None") -> float | None:
         if start is None or _noise_of(start):

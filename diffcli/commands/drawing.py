@@ -20,34 +20,48 @@ if TYPE_CHECKING:
     from diffcli.sampling.start import Inversion
 
 _MAX_PICTURES = {"grid": 10_000, "sheet": 1000, "strip": 200, "animation": 1000}
+# Pillow reads pictures of up to twice as many.
+_MAX_PIXELS = 80_000_000
+# Layouts of which what is finished is written, if drawing is interrupted.
+_IN_PART = ("picture", "grid")
 
 
-def check_target(target: Target, still: bool, as_json: bool) -> None:
+def check_target(target: Target, still: bool, as_json: bool, show: bool) -> None:
     """Check that a layout and the form of the output go together.
 
     Args:
         target: the output.
         still: whether the layout is a strip or a sheet.
         as_json: whether stdout is for JSON.
+        show: whether the picture is to be shown in the terminal.
 
     Raises:
         UsageError: if they do not.
     """
     if still and target.form not in ("picture", "stdout"):
         raise UsageError("--strip and --sheet make one PNG; name it with --output, like strip.png")
+    if show and target.form not in ("picture", "stdout"):
+        raise UsageError("--preview shows one PNG; leave it out, or name a .png with --output")
     if as_json and target.form == "stdout":
         raise UsageError("--json and -o - both write to stdout; choose one")
 
 
 def choose_layout(
-    target: Target, request: SampleRequest, strip: bool, sheet: Sheet | None
+    target: Target,
+    request: SampleRequest,
+    strip: bool,
+    sheet: Sheet | None,
+    image_shape: tuple[int, int, int],
 ) -> "Layout":
-    """How the pictures of a request are arranged.
+    """How the pictures of a request, ``(C, H, W)`` each, are arranged.
 
     Raises:
         UsageError: if there are too many of them, or they have no class and the output needs one.
     """
-    if (target.form == "arrays" or target.folder) and (request.mixed or request.interpolation):
+    from diffcli.figures.grid import GAP, STRIP_COLUMNS
+
+    of_no_class = request.mixed or request.interpolation
+    if (target.form == "arrays" or target.folder) and of_no_class:
         raise UsageError(
             "pictures of several labels have no class, as an .npz and --out-dir need; write a "
             ".png, or one file each: -o 'mixed-{index}.png'"
@@ -63,11 +77,18 @@ def choose_layout(
         layout = "strip"
     elif sheet:
         layout = "sheet"
-    most = _MAX_PICTURES.get(layout)
-    if most is not None and len(request) > most:
+    if layout == "picture":
+        return layout
+    _, height, width = image_shape
+    cells = len(sheet.values) if sheet else 2 * STRIP_COLUMNS if strip else 1
+    most = min(_MAX_PICTURES[layout], _MAX_PIXELS // (cells * (height + GAP) * (width + GAP)))
+    if len(request) > most:
+        advice = "write them to a folder with --out-dir, or to one .npz"
+        if strip or sheet or of_no_class:
+            advice = "choose a smaller --num"
         raise UsageError(
-            f"{len(request):,} pictures are too many for one {layout}, which takes up to {most:,}; "
-            "write them to a folder with --out-dir, or to one .npz"
+            f"{len(request):,} pictures of {width}x{height} are too many for one {layout}, which "
+            f"takes up to {most:,}; {advice}"
         )
     return layout
 
@@ -120,6 +141,8 @@ class Drawing:
             )
             content = encode_png(picture, embedded) if picture else None
         if content is None:
+            if self.provenance.layout not in _IN_PART:
+                say("interrupted: nothing is written")
             return []
         paths = []
         if target.form == "stdout":
@@ -164,7 +187,7 @@ class Drawing:
         try:
             self._draw(files)
         except OSError:  # the disk is full, for one
-            _say_finished(files)
+            say(_finished(files))
             raise
         if files.renamed and not self.quiet:
             say(f"{files.renamed} files existed; the new ones have a suffix (--force overwrites)")
@@ -180,14 +203,15 @@ class Drawing:
     def _draw(self, output: "Output") -> None:
         """Draw all pictures of an output's request, or until an interruption."""
         total = len(output.request)
-        several = total > self.model.batch_size(output.request.settings)
+        request = output.request
+        several = total > self.model.batch_size(request.settings, bool(request.inverted))
         with ProgressDisplay(self.quiet or not several) as display:
             for drawn in self.model.draw(output.request, self.init, self.interruption):
                 output.add(drawn.pixels)
                 display.show_stage("drawing", output.count, total)
-        if self.interruption():
-            _say_finished(output)
+        if self.interruption() and self.provenance.layout in _IN_PART:
+            say(f"interrupted: {_finished(output)}")
 
 
-def _say_finished(output: "Output") -> None:
-    say(f"interrupted: {output.count:,} of {len(output.request):,} pictures are finished")
+def _finished(output: "Output") -> str:
+    return f"{output.count:,} of {len(output.request):,} pictures are finished"

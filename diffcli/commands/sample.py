@@ -121,7 +121,7 @@ def sample(
     strength: Annotated[
         float | None,
         option(
-            "How much to change the --init picture, 0 to 1.",
+            "How much to change the --init picture, up to 1.",
             SAMPLING_PANEL,
             shown=f"{DEFAULT_STRENGTH:g}; with --mask: {MASKED_STRENGTH:g}",
         ),
@@ -186,20 +186,19 @@ def sample(
         sheet,
         as_json,
         {"guidance": guidance, "steps": steps, "eta": eta},
+        show,
         picture,
         before,
     )
 
     from diffcli.device import open_device
     from diffcli.files.locations import find_model, model_text
-    from diffcli.sampling.model import Model
-    from diffcli.sampling.provenance import ModelIdentity, Provenance, find_recorded_model
+    from diffcli.sampling.provenance import Provenance, find_recorded_model, load_identified
 
     recorded = find_recorded_model(before.model) if before and model is None else None
     path = recorded or find_model(model)
-    drawer = Model.load(path, open_device(device))
-    identity = ModelIdentity.of(path, drawer.description)
-    if before and before.model.sha256 != identity.sha256:
+    drawer, identity = load_identified(path, open_device(device))
+    if before and before.model.sha256 != identity.sha256 and not quiet:
         say(
             f"warning: {picture} was drawn with another model, {before.model.file} "
             f"({before.model.sha256[:10]}); this one is {path} ({identity.sha256[:10]})"
@@ -231,7 +230,13 @@ def sample(
             "--guidance-interval has no effect at guidance 1; choose another --guidance"
         )
     request = asked.request(drawer, settings, num, start)
-    layout = choose_layout(arranged.target, request, arranged.strip, arranged.sheet)
+    layout = choose_layout(
+        arranged.target,
+        request,
+        arranged.strip,
+        arranged.sheet,
+        drawer.description.architecture.image_shape,
+    )
     for _, row in arranged.sheet.rows(request) if arranged.sheet else ():
         drawer.check(row.settings)
     names = tuple(drawer.class_names[number] for number in request.labels)

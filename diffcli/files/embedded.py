@@ -65,7 +65,7 @@ def read_document(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError(f"there is no picture {path}", "picture") from error
     except OSError as error:
-        raise DiffcliError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DiffcliError(f"cannot read {path}: {error.strerror or error}", "picture") from error
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files

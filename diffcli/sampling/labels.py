@@ -2,10 +2,14 @@
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, SupportsIndex
 
 from diffcli.errors import UsageError
+
+Wanted = str | SupportsIndex | Iterable[str | SupportsIndex]
+"""Labels as people write them, one or several."""
 
 
 class Labels(NamedTuple):
@@ -15,7 +19,7 @@ class Labels(NamedTuple):
     weights: tuple[float, ...] | None = None
 
 
-def parse_labels(wanted: Sequence[str | SupportsIndex], class_names: Sequence[str]) -> Labels:
+def parse_labels(wanted: Wanted, class_names: Sequence[str]) -> Labels:
     """Class numbers for ``3``, ``0-4``, ``0-4,7``, ``cat`` or ``all``, in the given order.
 
     A text is a class name first; if no class has that name, it is a number; so is each number of
@@ -26,16 +30,17 @@ def parse_labels(wanted: Sequence[str | SupportsIndex], class_names: Sequence[st
         UsageError: if the model has no such class, and the message lists those it has; or if
             there are other labels besides a mixture.
     """
-    if any(isinstance(item, str) and _is_mixture(item, class_names) for item in wanted):
-        if len(wanted) > 1:
+    items = _items(wanted)
+    if any(isinstance(item, str) and _is_mixture(item, class_names) for item in items):
+        if len(items) > 1:
             raise UsageError(
                 "labels with weights are one mixture; draw other labels in a command of their own"
             )
-        parts = [_parse_weighted(part.strip(), class_names) for part in str(wanted[0]).split(",")]
+        parts = [_parse_weighted(part.strip(), class_names) for part in str(items[0]).split(",")]
         numbers, weights = zip(*parts, strict=True)
         return Labels(numbers, weights)
     labels: list[int] = []
-    for item in wanted:
+    for item in items:
         if not isinstance(item, str):
             labels += _parse_number(item, class_names)
         elif item in class_names:
@@ -52,6 +57,16 @@ def label_text(names: Sequence[str], weights: Sequence[float] | None) -> str:
     if weights is not None:
         clean = [f"{name}:{weight:g}" for name, weight in zip(clean, weights, strict=True)]
     return ", ".join(clean)
+
+
+def _items(wanted: Wanted) -> Sequence[str | SupportsIndex]:
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+        return [wanted]
+    if isinstance(wanted, SupportsIndex):
+        # Integers of numpy and torch are arrays without dimensions, which cannot be iterated.
+        with suppress(TypeError):
+            return [operator.index(wanted)]
+    return list(wanted)
 
 
 def _is_mixture(item: str, class_names: Sequence[str]) -> bool:

@@ -1,15 +1,15 @@
 """A trained model, ready to draw: used by the commands and by notebooks."""
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
-from diffcli.core.denoiser import Denoiser, Mixture
+from diffcli.core.denoiser import Denoiser, Mixture, finite
 from diffcli.core.generate import Init, generate
 from diffcli.core.likelihood import Score, score
 from diffcli.core.parameters import SAMPLER_WITH, SamplingSettings, SettingChanges
@@ -19,7 +19,7 @@ from diffcli.device import images_per_batch
 from diffcli.errors import UsageError, as_usage_error
 from diffcli.files.checkpoint import ModelDescription, load_model
 from diffcli.files.locations import find_model
-from diffcli.sampling.labels import parse_labels
+from diffcli.sampling.labels import Wanted, parse_labels
 from diffcli.sampling.request import (
     DEFAULT_STRENGTH,
     MASKED_STRENGTH,
@@ -123,29 +123,32 @@ class Model:
 
     def request(
         self,
-        labels: Sequence[str | SupportsIndex],
+        labels: Wanted,
         n: int,
         seed: int | None,
         settings: SamplingSettings,
         strength: float | None = None,
         masked: bool = False,
         inverted: tuple[int, ...] | None = None,
+        weights: tuple[float, ...] | None = None,
     ) -> SampleRequest:
         """A request for ``n`` pictures of each label, from a random seed if ``seed`` is None.
+
+        Class numbers can be given with the ``weights`` of a mixture.
 
         Raises:
             UsageError: if the model has no such class, or a number is out of range.
         """
-        numbers, weights = parse_labels(labels, self.class_names)
+        numbers, parsed = parse_labels(labels, self.class_names)
         seed = _random_seed() if seed is None else seed
         with as_usage_error():
             return SampleRequest(
-                numbers, n, seed, settings, strength, masked, weights, inverted=inverted
+                numbers, n, seed, settings, strength, masked, parsed or weights, inverted=inverted
             )
 
     def request_between(
         self,
-        labels: Sequence[str | SupportsIndex],
+        labels: Wanted,
         n: int,
         seeds: tuple[int, int] | None,
         settings: SamplingSettings,
@@ -181,7 +184,7 @@ class Model:
         """
         return read_init(picture, mask, self.description.architecture.image_shape)
 
-    def invert(self, pictures: Sequence[Path], labels: Sequence[str | SupportsIndex]) -> Inversion:
+    def invert(self, pictures: Sequence[Path], labels: Wanted) -> Inversion:
         """Find the noise that pictures come from (DDIM inversion), to draw from it.
 
         Args:
@@ -205,11 +208,12 @@ class Model:
         images = torch.cat([self.init(picture).images for picture in pictures])
         return Inversion(images, numbers)
 
-    def batch_size(self, settings: SamplingSettings) -> int:
-        """How many pictures to draw at once."""
+    def batch_size(self, settings: SamplingSettings, inverted: bool = False) -> int:
+        """How many pictures to draw at once, from noise or from that of pictures."""
         size = images_per_batch(self.denoiser.schedule.device, self.description.architecture)
         branches = 1 if settings.guidance_scale in (0, 1) else 2
-        return max(1, size // branches)
+        # Before the first step, which can be interrupted, noise is found in as much time.
+        return max(1, size // branches // (_INVERTED_LESS if inverted else 1))
 
     def draw(
         self,
@@ -226,12 +230,8 @@ class Model:
             interrupted: called after every step; if true, drawing ends, without the batch that
                 is not finished.
         """
-        size = self.batch_size(request.settings)
-        if request.inverted:
-            # Before the first step, which can be interrupted, noise is found in as much time.
-            size = max(1, size // _INVERTED_LESS)
         noise = self._noise(request, init)
-        for indices in request.batches(size):
+        for indices in request.batches(self.batch_size(request.settings, bool(request.inverted))):
             x = torch.empty(0)
             for step in self._steps(indices, request, init, noise):
                 x = step.x
@@ -263,7 +263,11 @@ class Model:
         seeds = [request.seed_of(index) for index in indices]
         start = init if isinstance(init, Init) else None
         given = noise(indices) if noise else None
-        return generate(self.denoiser, labels, seeds, request.settings, start, strength, given)
+        steps = generate(self.denoiser, labels, seeds, request.settings, start, strength, given)
+        for step in steps:
+            if step.s < 0:
+                finite(step.x)
+            yield step
 
     def score(
         self,
@@ -281,6 +285,7 @@ class Model:
         Raises:
             UsageError: if the model gives no likelihood, because it is distilled or has a single
                 timestep, or the pictures have another shape or type.
+            FloatingPointError: if the network's output is not finite.
         """
         if self.description.is_distilled:
             raise UsageError(
@@ -304,7 +309,7 @@ class Model:
 
     def sample(
         self,
-        labels: str | SupportsIndex | Iterable[str | SupportsIndex] | None = None,
+        labels: Wanted | None = None,
         n: int = 8,
         seed: int | None = None,
         *,
@@ -329,12 +334,9 @@ class Model:
 
         Raises:
             UsageError: if the model has no such class, or an argument is out of range.
+            FloatingPointError: if the network's output is not finite.
         """
-        if labels is None:
-            labels = range(len(self.class_names))
-        elif isinstance(labels, str) or not isinstance(labels, Iterable):
-            labels = [labels]
-        wanted = list(labels)
+        wanted = range(len(self.class_names)) if labels is None else labels
         inverted = init.labels if isinstance(init, Inversion) else None
         base = self.inversion_settings() if inverted else None
         used = self.settings(base, **settings)
@@ -348,7 +350,7 @@ class Model:
 
     def interpolate(
         self,
-        labels: Sequence[str | SupportsIndex],
+        labels: Wanted,
         n: int = 10,
         seeds: tuple[int, int] | None = None,
         *,

@@ -16,6 +16,7 @@ from diffcli.files.documents import decode
 from diffcli.files.embedded import Embedded, read_document
 from diffcli.files.locations import usual_models
 from diffcli.sampling.labels import label_text
+from diffcli.sampling.model import Model
 from diffcli.sampling.request import SampleRequest, Sheet
 
 SCHEMA_VERSION = 1
@@ -122,6 +123,22 @@ class Provenance:
             fields["Interpolation"] = f"{way.start:g}-{way.end:g} to seed {way.last_seed}"
         names = label_text(self.class_names, request.weights)
         return f"label {names}\n" + ", ".join(f"{key}: {value}" for key, value in fields.items())
+
+
+def load_identified(path: Path, device: torch.device | str) -> tuple[Model, ModelIdentity]:
+    """A model with its identity, of the same file even if a training replaces it meanwhile.
+
+    Raises:
+        DiffcliError: if the file is no checkpoint, or damaged.
+        OSError: if it is missing.
+    """
+    while True:
+        before = path.stat()
+        model = Model.load(path, device)
+        identity = ModelIdentity.of(path, model.description)
+        after = path.stat()
+        if (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):
+            return model, identity
 
 
 def find_recorded_model(model: ModelIdentity) -> Path | None:

@@ -92,6 +92,8 @@ class TestRepeatable:
         assert result.code == 0
         assert "a.png was drawn with another model, tiny.safetensors" in result.err
         assert "another model" not in draw("--from", "a.png", "-o", "c.png")[1]
+        silent = diffcli("sample", "-m", other, "--from", "a.png", "-o", "d.png", "--quiet")
+        assert (silent.code, silent.err) == (0, "")
 
     def test_without_a_model_the_one_that_drew_it_is_used(
         self, diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,7 +189,12 @@ class TestErrors:
             (["--eta", "2", "--sampler", "dpmpp-sde"], ["eta must be in 0 .. 1, not 2"]),
             (["--sheet", "guidance=1", "--strip"], ["choose one"]),
             (["--strip", "-o", "a.npz"], ["one PNG"]),
-            (["--strip", "-n", "200"], ["one strip, which takes up to 200", "--out-dir"]),
+            (["--strip", "-n", "200"], ["one strip, which takes up to 200", "a smaller --num"]),
+            (["--sheet", "steps=1,2", "-n", "400"], ["one sheet, which takes up to 1,000", "--num"]),
+            (["--between", "0,2", "-n", "1001", "-o", "a.gif"], ["one animation", "--num"]),
+            (["-o", "a.gif", "--preview"], ["--preview shows one PNG"]),
+            (["-o", "a.npz", "--preview"], ["--preview shows one PNG"]),
+            (["--out-dir", "out", "--preview"], ["--preview shows one PNG"]),
             (["-n", "4000"], ["one grid, which takes up to 10,000", "--out-dir"]),
             (["-o", "a.jpg"], [".png", ".npz"]),
             (["--json", "-o", "-"], ["stdout"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffcli.core.parameters import SamplingSettings
+from diffcli.core.parameters import MAX_SEED, SamplingSettings
 from diffcli.data.mnist import load_mnist
 from diffcli.files.checkpoint import save_model
 from diffcli.files.pictures import save_png, to_pillow
@@ -45,6 +45,11 @@ class TestMixtures:
         assert len(cells("a.png", 2, 2)) == 4
         with Image.open("a.png") as picture:
             assert picture.info["parameters"].startswith("label zero:0.5, zwei ü:0.5\n")
+
+    def test_it_is_drawn_again_up_to_the_last_seed(self, draw: Draw) -> None:
+        draw("-l", "0:0.5,2:0.5", "-n", "3", "--seed", str(MAX_SEED - 2), "-o", "a.png")
+        draw("--from", "a.png", "-o", "again.png")
+        assert Path("a.png").read_bytes() == Path("again.png").read_bytes()
 
     def test_files_of_a_mixture_have_all_its_names(self, draw: Draw) -> None:
         out, _ = draw("-l", "0,-2", "-n", "2", "--seed", "3", "-o", "{label} {seed}.png")
@@ -136,10 +141,22 @@ class TestInversion:
         draw(*arguments, "--seed", "1", "-o", "first.png")
         refused = diffcli("sample", "-m", model, "--from", "first.png")
         assert (refused.code, refused.out) == (2, "")
-        assert "first.png was drawn from another picture; name that one with --init" in refused.err
+        sources = "two pictures; name them"
+        if "--invert" in arguments:
+            sources = "another picture; name that one"
+        assert f"first.png was drawn from {sources} with --init" in refused.err
         given = pictures if "--between" in arguments else pictures[:2]
         draw("--from", "first.png", *given, "-o", "again.png")
         assert Path("first.png").read_bytes() == Path("again.png").read_bytes()
+
+    def test_one_of_two_pictures_asks_for_its_label(
+        self, draw: Draw, diffcli: Command, model: Path, pictures: list[str]
+    ) -> None:
+        draw("--between", "0,2", *pictures, "-n", "3", "--seed", "1", "-o", "row.png")
+        again = ("sample", "-m", model, "--from", "row.png", "-l", "1", "--init", "a.png")
+        refused = diffcli(*again)
+        assert refused.is_one_line_error(2, "row.png was drawn between two pictures", "--invert")
+        assert diffcli(*again, "--invert", "0").code == 0
 
     def test_a_distilled_model_has_no_way_back(
         self, diffcli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,8 +192,8 @@ class TestInversion:
         (["--seed", "x"], "'x' is no seed; write it like 5, or 5,9 with --between"),
         (["--seed", "-1"], "seeds must be in 0 .. 4294967295"),
         (["--invert", "0"], "--invert needs a picture to start from; name it with --init"),
-        (["--init", "a.png", "--init", "b.png"], "2 --init pictures: --between takes two"),
-        (["--init", "a.png", "--between", "0,2"], "1 --init pictures: --between takes two"),
+        (["--init", "a.png", "--init", "b.png"], "two --init, all others from one, not 2"),
+        (["--init", "a.png", "--between", "0,2"], "two --init, all others from one, not 1"),
         (["--init", "a.png", "--invert", "0-1"], "the noise of a picture is found under one label"),
         (["--init", "a.png", "--invert", "9"], "'9' is no class of the model"),
         (["--init", "a.png", "--invert", "0", "--strength", "0.5"], "--strength does not go with"),
@@ -184,7 +201,7 @@ class TestInversion:
         (["--init", "a.png", "--invert", "0", "--sampler", "dpmpp"], "with the sampler ddim"),
         (
             ["--init", "a.png", "--init", "b.png", "--between", "0,2", "--invert", "0"],
-            "--invert does not go with",
+            "is found under the labels between which they are drawn; leave --invert out",
         ),
     ],
 )

@@ -4,9 +4,12 @@ import errno
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,9 @@ from torchvision.datasets import ImageFolder
 
 from diffcli.commands.drawing import Drawing
 from diffcli.commands.options import Target
+from diffcli.core.generate import generate
 from diffcli.core.parameters import SamplingSettings
+from diffcli.core.samplers import Step
 from diffcli.files.checkpoint import save_model
 from diffcli.files.writing import write_new
 from diffcli.sampling import outputs
@@ -62,8 +67,32 @@ class TestOutputs:
         monkeypatch.chdir(tmp_path)
         result = diffcli("sample", "-m", model, "-l", "all", "-n", "3", "--out-dir", "out")
         assert (result.code, result.out) == (1, "")
-        assert "interrupted: 5 of 9 pictures are finished\n" in result.err
+        assert result.err.splitlines()[-2] == "5 of 9 pictures are finished"
         assert result.err.splitlines()[-1].startswith("diffcli: No space left on device: ")
+
+    @pytest.mark.parametrize(
+        "layout", [["--strip"], ["--sheet", "guidance=1,2"], ["-o", "a.gif"]], ids=" ".join
+    )
+    def test_an_interruption_leaves_nothing_of_one_picture_of_many(
+        self,
+        diffcli: Command,
+        model: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        layout: list[str],
+    ) -> None:
+        def generate_until_interrupted(*arguments: Any) -> Iterator[Step]:
+            for step in generate(*arguments):
+                signal.raise_signal(signal.SIGINT)
+                yield step
+
+        monkeypatch.setattr("diffcli.sampling.model.generate", generate_until_interrupted)
+        monkeypatch.chdir(tmp_path)
+        result = diffcli("sample", "-m", model, "-n", "2", *layout)
+        assert (result.code, result.out) == (130, "")
+        assert result.err.splitlines()[-1] == "interrupted: nothing is written"
+        assert "are finished" not in result.err
+        assert not list(tmp_path.iterdir())
 
     def test_the_paths_of_many_files_are_kept_for_json_alone(
         self, draw: Draw, monkeypatch: pytest.MonkeyPatch

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from diffcli.errors import UsageError
-from diffcli.sampling.labels import Labels, label_text, parse_labels
+from diffcli.sampling.labels import Labels, Wanted, label_text, parse_labels
 
 DIGITS = tuple("0123456789")
 # Names that look like something else: numbers of other classes, ranges, lists, and "all".
@@ -35,9 +37,18 @@ ODD = ("2", "1", "0-1", "a, b", "all")
         (["10-12,2"], MONTHS, [1, 2, 3, 4]),
         (["1-12"], MONTHS, [0, *range(4, 12), 1, 2, 3]),
         (["02-03"], ("01", "02", "03"), [1, 2]),
+        ("3,8", DIGITS, [3, 8]),
+        (7, DIGITS, [7]),
+        (range(2), DIGITS, [0, 1]),
+        (np.int64(7), DIGITS, [7]),
+        (np.array(7), DIGITS, [7]),
+        (np.array([7, 1]), DIGITS, [7, 1]),
+        (torch.tensor(7), DIGITS, [7]),
+        (torch.tensor([7]), DIGITS, [7]),
+        (torch.tensor([7, 1]), DIGITS, [7, 1]),
     ],
 )
-def test_labels(wanted: Sequence[str | int], names: Sequence[str], labels: list[int]) -> None:
+def test_labels(wanted: Wanted, names: Sequence[str], labels: list[int]) -> None:
     assert parse_labels(wanted, names) == Labels(tuple(labels))
 
 

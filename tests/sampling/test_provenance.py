@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from diffcli.core.parameters import SamplingSettings
-from diffcli.files.checkpoint import fingerprint
+from diffcli.files.checkpoint import fingerprint, save_model
 from diffcli.files.pictures import encode_png
 from diffcli.sampling import provenance
+from diffcli.sampling.model import Model
 from diffcli.sampling.provenance import (
     ModelIdentity,
     Provenance,
     find_recorded_model,
+    load_identified,
     read_provenance,
 )
 from diffcli.sampling.request import Interpolation, SampleRequest
@@ -140,6 +143,27 @@ def test_of_the_data_set_only_the_name_is_told(dataset: str, told: str, tmp_path
         description.prediction_type,
         description.schedule,
     )
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(path, tiny.description(), tiny.network(seed=0).state_dict())
+    load = Model.load
+
+    def load_and_replace(path: Path, device: torch.device | str) -> Model:
+        monkeypatch.setattr(Model, "load", load)
+        model = load(path, device)
+        save_model(path, tiny.description(), tiny.network(seed=1).state_dict())
+        return model
+
+    monkeypatch.setattr(Model, "load", load_and_replace)
+    model, identity = load_identified(path, "cpu")
+    assert identity.sha256 == fingerprint(path)
+    expected = tiny.network(seed=1).state_dict()
+    for name, weight in model.denoiser.network.state_dict().items():
+        assert torch.equal(weight, expected[name])
 
 
 def test_a_path_in_an_old_picture_is_still_read(tmp_path: Path) -> None:
