@@ -190,7 +190,7 @@ class TestErrors:
             (["--sheet", "guidance=1", "--strip"], ["choose one"]),
             (["--strip", "-o", "a.npz"], ["one PNG"]),
             (["--strip", "-n", "200"], ["one strip, which takes up to 200", "a smaller --num"]),
-            (["--sheet", "steps=1,2", "-n", "400"], ["one sheet, which takes up to 1,000", "--num"]),
+            (["--sheet", "steps=1,2", "-n", "400"], ["takes up to 1,000", "--num"]),
             (["--between", "0,2", "-n", "1001", "-o", "a.gif"], ["one animation", "--num"]),
             (["-o", "a.gif", "--preview"], ["--preview shows one PNG"]),
             (["-o", "a.npz", "--preview"], ["--preview shows one PNG"]),
