@@ -27,6 +27,7 @@ _WIDTHS = ((100_000, 32), (500_000, 48))
 # Up to so many images: the guidance to draw grey pictures with.  It brings pictures closer to the
 # data and makes them less varied; the longer the training, the less of it is needed.
 _GUIDANCE = (
+    (10_000, 2.25),
     (50_000, 1.75),
     (100_000, 1.4),
     (200_000, 1.3),
