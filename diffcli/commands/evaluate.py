@@ -264,7 +264,7 @@ def _check_number(number: int, drawn: bool, features: str, dataset: "DataSet") -
     needed = count_features(features, dataset.train, dataset.held_out) + 1
     if number < needed:
         remedy = "draw more with --num" if drawn else ADVICE["samples"]
-        raise UsageError(f"{needed:,} samples or more can be compared, not {number:,}; {remedy}")
+        raise UsageError(f"at least {needed:,} samples are needed, not {number:,}; {remedy}")
 
 
 def _warn(document: dict[str, Any], held_out: "LabelledImages", drawn: bool) -> None:
