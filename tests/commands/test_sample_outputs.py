@@ -16,18 +16,37 @@ import pytest
 from PIL import Image, ImageChops
 from torchvision.datasets import ImageFolder
 
-from diffcli.commands.drawing import Drawing
-from diffcli.commands.options import Target
+from diffcli.commands.drawing import Drawing, choose_layout
+from diffcli.commands.options import Target, parse_target
 from diffcli.core.generate import generate
 from diffcli.core.parameters import SamplingSettings
 from diffcli.core.samplers import Step
+from diffcli.errors import UsageError
 from diffcli.files.checkpoint import save_model
 from diffcli.files.writing import write_new
 from diffcli.sampling import outputs
 from diffcli.sampling.provenance import read_provenance
+from diffcli.sampling.request import SampleRequest, Sheet
 from tests import tiny
 from tests.commands.conftest import Draw, cells, furthest
 from tests.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("output", "sheet", "most"),
+    [("a.png", None, 1201), ("a.gif", None, 1000), ("a.png", Sheet("eta", (0, 0.5, 1)), 400)],
+)
+def test_one_picture_is_not_too_large_to_be_read_again(
+    output: str, sheet: Sheet | None, most: int
+) -> None:
+    def layout(count: int) -> str:
+        request = SampleRequest((0,), count, 0, SamplingSettings())
+        return choose_layout(parse_target(output, None), request, False, sheet, (3, 256, 256))
+
+    # With gaps of two pixels, together 80 million pixels.
+    assert layout(most)
+    with pytest.raises(UsageError, match=f"takes up to {most:,}"):
+        layout(most + 1)
 
 
 class TestOutputs:
