@@ -102,7 +102,7 @@ class VariationalBound:
         """
         _, sigma = self._denoiser.schedule.alpha_sigma(0)
         # On the CPU, because MPS has no float64.
-        mean = _denoised(self._denoiser, x0, 0, labels, epsilon).cpu().double()
+        mean = finite(_denoised(self._denoiser, x0, 0, labels, epsilon).cpu()).double()
         normal = torch.distributions.Normal(mean, sigma)
         x0 = x0.cpu().double()
         upper = normal.cdf(x0 + _HALF_LEVEL).where(x0 < 1 - _HALF_LEVEL, 1.0)
@@ -127,6 +127,9 @@ def squared_error(
         t: the timestep of all of them.
         labels: ``(B,)``.
         epsilon: standard normal noise, of the shape of an image.
+
+    Raises:
+        FloatingPointError: if the network's output is not finite.
     """
     # Errors of the estimate that are odd in the noise cancel, and these are most of what two
     # labels differ by at random.
@@ -134,11 +137,11 @@ def squared_error(
         (x0 - _denoised(denoiser, x0, t, labels, noise)).square().sum(dim=(1, 2, 3))
         for noise in (epsilon, -epsilon)
     ]
-    return torch.stack(errors).mean(0).cpu().double()
+    return finite(torch.stack(errors).mean(0).cpu()).double()
 
 
 def _denoised(denoiser: Denoiser, x0: Tensor, t: int, labels: Tensor, epsilon: Tensor) -> Tensor:
-    return finite(denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0)
+    return denoiser.clipped(denoiser.schedule.add_noise(x0, t, epsilon), t, labels).x0
 
 
 def draw_timesteps(density: Tensor, count: int, seed: int) -> Timesteps:
